@@ -1,0 +1,1 @@
+"""Spec and store in, results out."""

@@ -1,0 +1,182 @@
+"""analyze, decide, status, override, verify."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abtest.cli.common import (
+    DEFAULT_DB,
+    AsOfOption,
+    DbOption,
+    ExitZeroOption,
+    JsonOption,
+    SpecArgument,
+    SpecsArgument,
+    emit,
+    existing_store,
+    load_spec,
+    moment,
+    say,
+)
+
+if TYPE_CHECKING:
+    from abtest.results import Analysis, Decision
+
+
+def analyze(specs: SpecsArgument, db: DbOption = DEFAULT_DB, as_of: AsOfOption = None, as_json: JsonOption = False) -> int:
+    """Show every metric, interval and check of an experiment; decide nothing.
+
+    Example: abtest analyze experiment.toml --as-of 2026-11-20T12:00:00Z
+    """
+    from abtest.analysis.analyze import analyze as run
+    from abtest.rollout.decide import allocation_history
+    from abtest.store import ledger
+
+    experiments = [load_spec(path) for path in specs]
+    cut = moment(as_of)
+    results: list[Analysis] = []
+    with existing_store(db) as store:
+        for e in experiments:
+            past = ledger.entries(store.connection, experiment=e.id, revision=e.revision)
+            results.append(run(store, e, as_of_us=cut, history=allocation_history(past)))
+    if as_json:
+        emit(_one_or_many([r.to_dict() for r in results], "abtest.analyses/1", "analyses"))
+    else:
+        for result in results:
+            _print_analysis(result)
+    return 0 if any(arm.units for result in results for arm in result.arms) else 40
+
+
+def decide(
+    specs: SpecsArgument,
+    db: DbOption = DEFAULT_DB,
+    as_of: AsOfOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write and touch nothing.")] = False,
+    exit_zero: ExitZeroOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Analyse, decide, record, and act: halt the release when harm past a margin is proven.
+
+    Example: abtest decide experiment.toml --dry-run
+    """
+    from abtest.rollout.decide import decide as run
+
+    experiments = [load_spec(path) for path in specs]
+    cut = moment(as_of)
+    with existing_store(db) as store:
+        decisions = [run(store, e, as_of_us=cut, dry_run=dry_run) for e in experiments]
+    if as_json:
+        emit(_one_or_many([d.to_dict() for d in decisions], "abtest.decisions/1", "decisions"))
+    else:
+        for decision in decisions:
+            _print_decision(decision)
+    return 0 if exit_zero else max(d.exit_code for d in decisions)
+
+
+def status(db: DbOption = DEFAULT_DB, as_json: JsonOption = False) -> int:
+    """Show every experiment: stage, last decision, since when, what it waits for.
+
+    Example: abtest status
+    """
+    from abtest.analysis.times import to_text
+    from abtest.display import Table, format_time
+    from abtest.store import ledger
+
+    with existing_store(db) as store:
+        entries = ledger.entries(store.connection, kind="decision")
+    latest: dict[tuple[str, int], dict[str, Any]] = {}
+    for e in entries:
+        known = latest.get((e.experiment, e.revision))
+        same = known is not None and known["decision"] == e.body["decision"] and known["reason"] == e.body["reason"]
+        latest[e.experiment, e.revision] = {
+            "experiment": e.experiment, "revision": e.revision, "stage": e.body["stage"], "decision": e.body["decision"],
+            "reason": e.body["reason"], "summary": e.body["summary"], "as_of": e.body["as_of"], "decision_id": e.decision_id,
+            "since": known["since"] if same and known else to_text(e.recorded_us),
+        }  # fmt: skip
+    rows = [latest[key] for key in sorted(latest)]
+    if as_json:
+        emit({"schema": "abtest.status/1", "experiments": rows})
+    elif rows:
+        table = [[r["experiment"], r["revision"], r["decision"].upper(), format_time(r["since"]), r["summary"]] for r in rows]
+        say(Table(("experiment", "revision", "decision", "since", "why"), table).to_text())
+    else:
+        say("nothing was decided yet: `abtest decide SPEC`")
+    return 0 if rows else 40
+
+
+def override(
+    spec: SpecArgument,
+    decision: Annotated[str, typer.Option("--decision", help="promote, hold, halt or ship.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded and shown.")],
+    actor: Annotated[str, typer.Option("--actor", help="Who decides.")],
+    expires: Annotated[str, typer.Option("--expires", help="Until when it stands, e.g. 2026-12-01T00:00:00Z.", metavar="TS")],
+    db: DbOption = DEFAULT_DB,
+    as_json: JsonOption = False,
+) -> int:
+    """Record a human decision that stands until it expires; the evidence stays visible.
+
+    Example: abtest override experiment.toml --decision hold --reason "incident 42" --actor kim --expires 2026-12-01
+    """
+    from abtest.rollout.decide import override as run
+
+    experiment = load_spec(spec)
+    with existing_store(db) as store:
+        entry = run(store, experiment, decision, reason=reason, actor=actor, expires=expires)
+    if as_json:
+        emit({"schema": "abtest.override/1", "experiment": experiment.id, "revision": experiment.revision, **entry.body})
+    else:
+        say(f"recorded: {decision} for {experiment.id} (revision {experiment.revision}) until {entry.body['expires']}, by {actor}")
+    return 0
+
+
+def verify(db: DbOption = DEFAULT_DB, as_json: JsonOption = False) -> int:
+    """Check that nobody changed the decision ledger: its hash chain, from the first entry to the last.
+
+    Example: abtest verify
+    """
+    from abtest.store import ledger
+
+    with existing_store(db) as store:
+        count = ledger.verify(store.connection)
+    if as_json:
+        emit({"schema": "abtest.verify/1", "entries": count, "ok": True})
+    else:
+        say(f"the ledger is whole: {count} entries")
+    return 0
+
+
+def add(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    for command in (analyze, decide, status, override, verify):
+        app.command()(command)
+
+
+def _one_or_many(objects: list[dict[str, Any]], schema: str, key: str) -> dict[str, Any]:
+    return objects[0] if len(objects) == 1 else {"schema": schema, key: objects}
+
+
+def _print_analysis(analysis: Analysis) -> None:
+    from abtest.display import Table, format_time, metrics_table
+
+    say(f"{analysis.experiment}, revision {analysis.revision}, {analysis.stage.label}, as of {format_time(analysis.as_of)}")
+    say("  ".join(f"{arm.name}: {arm.units:,} units, {arm.interactions:,} calls" for arm in analysis.arms))
+    say()
+    say(metrics_table([m.to_dict() for m in analysis.metrics]).to_text())
+    say()
+    say(Table(("check", "status", "detail"), [[c.name, c.status, c.detail] for c in analysis.checks]).to_text())
+    say()
+    for line in analysis.notes:
+        say(f"- {line}")
+
+
+def _print_decision(decision: Decision) -> None:
+    say(decision.summary)
+    for finding in decision.findings:
+        if finding.message not in decision.summary:
+            say(f"  {finding.severity:8s} {finding.message}")
+    for action in decision.actions:
+        say(f"  {action.actuator}: {action.status}, {action.detail}")
+    say(f"  decision {decision.decision_id[:16]}{' (dry run, nothing was written)' if decision.dry_run else ''}")
+

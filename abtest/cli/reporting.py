@@ -1,0 +1,81 @@
+"""report: one HTML file, Markdown and JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abtest.cli.common import DEFAULT_DB, AsOfOption, DbOption, JsonOption, emit, existing_store, load_spec, moment, say
+
+if TYPE_CHECKING:
+    from abtest.report.model import Entry
+    from abtest.spec import Experiment
+    from abtest.store.store import Store
+
+
+def report(
+    specs: Annotated[list[Path] | None, typer.Argument(help="Experiment files; default: every experiment decided in this store.", metavar="[SPEC...]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.", metavar="DIR")] = Path("report"),
+    db: DbOption = DEFAULT_DB,
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write the report: one self-contained HTML file, Markdown and JSON, published as a whole.
+
+    Example: abtest report experiment.toml --out report
+    """
+    from abtest.errors import NoDataError
+    from abtest.report import write_report
+
+    cut = moment(as_of)
+    with existing_store(db) as store:
+        experiments = [load_spec(path) for path in specs or []] or decided_experiments(store)
+        if not experiments:
+            raise NoDataError("nothing was decided in this store yet", file=str(db), hint="`abtest report SPEC` names an experiment")
+        entries = [entry_of(store, e, as_of_us=cut) for e in experiments]
+        last = store.last_file()
+    paths = write_report(entries, out, generated_from={"store": db.name, "last_file": last})
+    if as_json:
+        emit({"schema": "abtest.report_files/1", "files": {k: str(p) for k, p in paths.items()}, "experiments": [e.id for e in experiments]})
+    else:
+        for entry in entries:
+            say(entry.decision.summary if entry.decision else entry.analysis.experiment)
+        say(f"written: {paths['html']}, {paths['markdown'].name}, {paths['json'].name}")
+    return 0
+
+
+def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = None) -> Entry:
+    """Return what the report says of one experiment: evidence, what it means today, and what was decided before."""
+    from abtest.analysis.analyze import analyze
+    from abtest.report import Entry
+    from abtest.rollout.decide import decide_with_analysis
+    from abtest.store import ledger
+
+    history: list[dict[str, Any]] = [
+        {"decision_id": e.decision_id, **{k: v for k, v in e.body.items() if k not in ("spec", "findings")}}
+        for e in ledger.entries(store.connection, experiment=experiment.id, revision=experiment.revision, kind="decision")
+    ]
+    if len(experiment.treatments) != 1:
+        return Entry(analyze(store, experiment, as_of_us=as_of_us), None, history)
+    decision, analysis = decide_with_analysis(store, experiment, as_of_us=as_of_us, dry_run=True, check_flag=False)
+    return Entry(analysis, decision, history)
+
+
+def decided_experiments(store: Store) -> list[Experiment]:
+    """Return the experiments of the ledger, in their newest revision and with the spec they were last decided by."""
+    from abtest.spec import Experiment
+    from abtest.store import ledger
+
+    newest: dict[str, ledger.Entry] = {}
+    for entry in ledger.entries(store.connection, kind="decision"):
+        known = newest.get(entry.experiment)
+        if known is None or entry.revision >= known.revision:
+            newest[entry.experiment] = entry
+    return [Experiment.from_dict(newest[name].body["spec"]) for name in sorted(newest)]
+
+
+def add(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command()(report)

@@ -1,0 +1,186 @@
+"""What a metric is: what it needs from a row, and how it is judged; one kind a file, found through the registry.
+
+A kind turns its spec fields into a `Measure`: a numerator and a denominator per row, each an SQL expression that becomes a
+fixed-point integer. A mean is a ratio whose denominator counts the rows that could tell; a proportion is a mean of 0 and 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from abtest.metrics.expressions import Expression, parse
+
+Better = Literal["lower", "higher"]
+Per = Literal["call", "request", "unit"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+
+DEFAULT_SCALE = 10**6
+MONEY_SCALE = 10**9
+"""Fixed point: millionths; money in billionths of a dollar, because one cheap call costs a few millionths."""
+
+
+class Strict(BaseModel):
+    """Settings of every spec model: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Margin(Strict):
+    """How much worse is acceptable (or how much better is worth finding), always with its unit.
+
+    points: difference of proportions (0.01 = one percentage point); absolute: in the metric's unit; relative: of control.
+    """
+
+    points: Positive | None = None
+    absolute: Positive | None = None
+    relative: Positive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_unit(cls, data: Any) -> Any:
+        if isinstance(data, (int, float)) and not isinstance(data, bool):
+            raise ValueError(f"a margin needs a unit: write {{ points = {data} }}, {{ absolute = {data} }} or {{ relative = {data} }}")
+        return data
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Margin:
+        if sum(v is not None for v in (self.points, self.absolute, self.relative)) != 1:
+            raise ValueError("give exactly one of points, absolute, relative")
+        return self
+
+    @property
+    def kind(self) -> Literal["points", "absolute", "relative"]:
+        """Return which unit was given."""
+        return "points" if self.points is not None else "absolute" if self.absolute is not None else "relative"
+
+    @property
+    def value(self) -> float:
+        """Return the number."""
+        return float(next(v for v in (self.points, self.absolute, self.relative) if v is not None))
+
+
+class Guardrail(Strict):
+    """A metric that may stop or hold the release when it is worse than control by more than the margin."""
+
+    margin: Margin
+    action: Literal["halt", "hold"] = "halt"
+    weight: Positive = 1.0
+
+
+class Success(Strict):
+    """A metric that the release is meant to improve; `mde` is the smallest improvement worth finding."""
+
+    mde: Margin
+
+
+class Frozen(Strict):
+    """Constants given by hand instead of being taken from the warm-up."""
+
+    variance: Positive | None = None
+    baseline: FiniteFloat | None = None
+    threshold: Positive | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a metric needs from the scan, per row of the request table.
+
+    Attributes:
+        numerator: Boolean expression (event) or number; None when `score` is given.
+        denominator: Number; None where rows (or units, or scores) are counted.
+        event: Numerator is a boolean.
+        score: Name of the score whose value is averaged; None for log columns.
+        quantile: The value is kept as it is, for exceedance over a frozen threshold.
+        scale: Fixed-point scale of the numerator (and of the denominator, when it is an expression).
+        per: What is counted.
+        per_unit_total: Denominator is one per unit (counts, and everything with per = "unit").
+        cap_at_one: A unit counts at most once (proportion per unit).
+    """
+
+    numerator: Expression | None
+    denominator: Expression | None = None
+    event: bool = False
+    score: str | None = None
+    scorer_kind: str | None = None
+    quantile: bool = False
+    scale: int = DEFAULT_SCALE
+    per: Per = "request"
+    per_unit_total: bool = False
+    cap_at_one: bool = False
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Return the interaction columns it reads."""
+        parts = [e.columns for e in (self.numerator, self.denominator) if e is not None]
+        return frozenset().union(*parts)
+
+    @property
+    def denominator_scale(self) -> int:
+        """Return the fixed-point scale of the denominator (1 for counts)."""
+        return self.scale if self.denominator is not None else 1
+
+
+class MetricSpec(Strict):
+    """The keys every metric has. A kind adds its own and implements `measure`."""
+
+    kind_name: ClassVar[str]
+    margin_units: ClassVar[tuple[str, ...]] = ("absolute", "relative")
+
+    name: Name
+    kind: str
+    better: Better
+    per: Per = "request"
+    guardrail: Guardrail | None = None
+    success: Success | None = None
+    description: str = ""
+    unit: str = ""
+    frozen: Frozen = Frozen()
+
+    @model_validator(mode="after")
+    def _margin_fits_kind(self) -> MetricSpec:
+        for role, margin in (("guardrail.margin", self.guardrail and self.guardrail.margin), ("success.mde", self.success and self.success.mde)):
+            if margin is not None and margin.kind not in self.margin_units:
+                raise ValueError(f"{role}: a {self.kind} takes {' or '.join(self.margin_units)}, not {margin.kind}")
+        self.measure()
+        return self
+
+    @property
+    def role(self) -> Literal["guardrail", "success", "info"]:
+        """Return what the metric is for; a metric that is both counts as a guardrail."""
+        return "guardrail" if self.guardrail else "success" if self.success else "info"
+
+    @property
+    def sign(self) -> int:
+        """Return +1 when larger is worse, -1 when smaller is worse."""
+        return 1 if self.better == "lower" else -1
+
+    def measure(self) -> Measure:
+        """Return what the metric needs from the scan; raises SpecError for a bad expression."""
+        raise TypeError(f"{type(self).__name__} does not say what it measures")
+
+    def _parse(self, field: str, text: str, want: Literal["number", "boolean"]) -> Expression:
+        return parse(text, key=f"metrics.{self.name}.{field}", want=want)
+
+
+def money_or_default(*expressions: Expression | None) -> int:
+    """Return the fixed-point scale for these expressions: money is finer."""
+    return MONEY_SCALE if any(e is not None and "cost_usd" in e.columns for e in expressions) else DEFAULT_SCALE
+
+
+@cache
+def kinds() -> dict[str, type[MetricSpec]]:
+    """Return every metric kind by its name: each module of this package that defines `METRIC` is one."""
+    package = importlib.import_module("abtest.metrics")
+    found: dict[str, type[MetricSpec]] = {}
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+        metric = getattr(importlib.import_module(f"abtest.metrics.{module}"), "METRIC", None)
+        if metric is not None:
+            found[metric.kind_name] = metric
+    return found

@@ -1,0 +1,28 @@
+"""Count: how many events a unit has (requests per user, regenerations per session)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from abtest.metrics.base import Measure, MetricSpec
+
+
+class CountMetric(MetricSpec):
+    """Events per unit; without `event`, rows per unit. Units without an event count as zero."""
+
+    kind_name: ClassVar[str] = "count"
+
+    kind: Literal["count"]
+    event: str | None = None
+
+    def measure(self) -> Measure:
+        """Return number of events / number of units."""
+        return Measure(
+            numerator=self._parse("event", self.event or "TRUE", "boolean"),
+            event=True,
+            per="request" if self.per == "unit" else self.per,
+            per_unit_total=True,
+        )
+
+
+METRIC = CountMetric

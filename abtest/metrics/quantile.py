@@ -1,0 +1,27 @@
+"""Quantile: p50, p95, p99 of a logged number, judged by how often requests exceed a frozen threshold."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from abtest.metrics.base import Measure, MetricSpec
+
+
+class QuantileMetric(MetricSpec):
+    """The q-quantile of `value` over requests (STATISTICS §6: exceedance contrast, clustered by unit)."""
+
+    kind_name: ClassVar[str] = "quantile"
+
+    kind: Literal["quantile"]
+    value: str
+    q: Annotated[float, Field(gt=0, lt=1)]
+    per: Literal["call", "request"] = "request"
+
+    def measure(self) -> Measure:
+        """Return the value itself; the scan compares it with the frozen threshold."""
+        return Measure(numerator=self._parse("value", self.value, "number"), quantile=True, per=self.per)
+
+
+METRIC = QuantileMetric

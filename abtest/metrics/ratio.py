@@ -1,0 +1,28 @@
+"""Ratio: one sum over another (cost per success, tokens per word)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from abtest.metrics.base import Measure, MetricSpec, money_or_default
+
+
+class RatioMetric(MetricSpec):
+    """Sum of `numerator` over sum of `denominator`; a row where either is NULL cannot tell and does not count."""
+
+    kind_name: ClassVar[str] = "ratio"
+
+    kind: Literal["ratio"]
+    numerator: str
+    denominator: str
+
+    def measure(self) -> Measure:
+        """Return numerator / denominator, both in fixed point of one scale."""
+        numerator = self._parse("numerator", self.numerator, "number")
+        denominator = self._parse("denominator", self.denominator, "number")
+        return Measure(
+            numerator=numerator, denominator=denominator, scale=money_or_default(numerator, denominator), per=self.per
+        )
+
+
+METRIC = RatioMetric

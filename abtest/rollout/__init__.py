@@ -1,0 +1,1 @@
+"""Releases: decide, record, act."""

@@ -1,0 +1,30 @@
+-- Which interactions the open scores may mean, by key, surest key first (step). n: how many different ones.
+-- A trace alone decides only for a score that names no interaction: one that does is still waiting for it.
+CREATE OR REPLACE TEMP TABLE load_candidate AS
+WITH candidate AS (
+    SELECT o.score_id, 1 AS step, i.interaction_id
+    FROM load_open o
+    JOIN interaction i ON i.interaction_id = o.interaction_id
+    UNION ALL
+    SELECT o.score_id, 2 AS step, i.interaction_id
+    FROM load_open o
+    JOIN interaction i ON i.request_id = o.request_id AND i.variant = o.variant
+    UNION ALL
+    SELECT o.score_id, 3 AS step, i.interaction_id
+    FROM load_open o
+    JOIN interaction i ON i.trace_id = o.trace_id AND i.span_id = o.span_id
+    UNION ALL
+    SELECT o.score_id, 4 AS step, i.interaction_id
+    FROM load_open o
+    JOIN interaction i ON i.provider_response_id = o.provider_response_id
+    UNION ALL
+    SELECT o.score_id, 5 AS step, i.interaction_id
+    FROM load_open o
+    JOIN interaction i ON i.trace_id = o.trace_id
+    WHERE
+        o.interaction_id IS NULL
+        AND (i.operation IS NULL OR i.operation IN ('chat', 'text_completion', 'generate_content'))
+)
+SELECT score_id, step, MIN(interaction_id) AS interaction_id, COUNT(DISTINCT interaction_id) AS n
+FROM candidate
+GROUP BY score_id, step
