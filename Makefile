@@ -27,7 +27,7 @@ check: $(STAMP) ## style, types, floors
 	$(BIN)/pyright
 
 test: check ## everything that CI runs
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: $(STAMP) ## timings as ratios within one run
 	$(BIN)/python -m benchmarks

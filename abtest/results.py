@@ -11,7 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import polars
+
+    from abtest.display import Table
 
 Status = Literal["ok", "insufficient", "no_data", "no_share", "zero_variance", "zero_baseline", "unsupported"]
 VerdictName = Literal["safe", "harm", "inconclusive", "unknown"]
@@ -150,6 +155,18 @@ class MetricResult(ToDict):
     series: tuple[SeriesPoint, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def plot(self) -> Any:
+        """Return an Altair picture of the effect over time: confidence sequence, zero, margin and stages."""
+        from abtest.charts import effect_over_time
+
+        return effect_over_time(self.to_dict())
+
+    def __str__(self) -> str:
+        from abtest.display import format_effect, metric_label, verdict_words
+
+        data = self.to_dict()
+        return f"{metric_label(data)} {format_effect(data, relative=self.margin_kind == 'relative')}: {verdict_words(data)}"
+
 
 @dataclass(frozen=True)
 class Check(ToDict):
@@ -214,6 +231,29 @@ class Analysis(ToDict):
         """Return the JSON contract `abtest.analysis/1`."""
         return {"schema": "abtest.analysis/1", **super().to_dict()}
 
+    def __str__(self) -> str:
+        return self._table().to_text()
+
+    def _repr_html_(self) -> str:
+        """Show the table of metrics in a notebook."""
+        return self._table().to_html(styled=True)
+
+    def _table(self) -> Table:
+        from abtest.display import metrics_table
+
+        title = f"{self.experiment}, revision {self.revision}, {self.stage.label}"
+        return metrics_table([m.to_dict() for m in self.metrics], title=title)
+
+    def to_polars(self) -> polars.DataFrame:
+        """Return a polars frame: a row a metric and treatment, every number of the JSON contract a column."""
+        return self._table().to_polars()
+
+    def plot(self) -> Any:
+        """Return an Altair picture of all guardrails: the range of harm against each margin."""
+        from abtest.charts import interval_forest
+
+        return interval_forest([m.to_dict() for m in self.metrics if m.role == "guardrail"])
+
     def metric(self, name: str, treatment: str | None = None) -> MetricResult:
         """Return one metric's result; raises KeyError for an unknown name."""
         for result in self.metrics:
@@ -259,6 +299,17 @@ class Decision(ToDict):
     next: Mapping[str, Any] = field(default_factory=lambda: {"eta_hours": None, "needs": []})
     checks: tuple[Check, ...] = ()
     exit_code: int = 0
+
+    def __str__(self) -> str:
+        return self.summary
+
+    def _repr_html_(self) -> str:
+        """Show the sentence and the findings in a notebook."""
+        from abtest.display import Table, escape_html
+
+        rows = [[f.severity, f.code, f.message] for f in self.findings]
+        table = Table(("severity", "code", "finding"), rows)
+        return f"<p><strong>{escape_html(self.summary)}</strong></p>{table.to_html(styled=True)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract `abtest.decision/1`."""

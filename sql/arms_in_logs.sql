@@ -1,9 +1,8 @@
--- The variants that logs name for an experiment, in calls and assignments.
-select variant, count(*) as n
+-- How many calls and assignments of an experiment name one of its arms.
+select count(*) as n
 from (
-  select variant from interaction where experiment_id = $experiment and variant is not null
+  select variant from interaction where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
   union all
-  select variant from assignment where experiment_id = $experiment
+  select variant from assignment where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
 ) named
-group by variant
-order by n desc, variant
+where variant in ({{ arms }})

@@ -7,15 +7,19 @@ with hourly as (
   where unit_id is not null and arm is not null and arm in ({{ arms }}) and not not_randomised
   group by unit_id, arm, stage, bucket
 ),
+seen as (
+  select h.*,
+    min(arm) over (partition by unit_id, stage) as first_arm,
+    max(arm) over (partition by unit_id, stage) as last_arm
+  from hourly h
+),
 running as (
   select unit_id, arm, stage, bucket, requests, calls,
     row_number() over (partition by unit_id, arm, stage order by bucket) as visit,
-    min(arm) over (partition by unit_id, stage) as first_arm,
-    max(arm) over (partition by unit_id, stage) as last_arm,
     row_number() over (partition by unit_id, arm order by bucket, stage) as visit_of_arm{{ running_sums }}
-  from hourly
+  from seen
+  where first_arm = last_arm
 )
 select unit_id, arm, stage, bucket, requests, calls, case when visit = 1 then 1 else 0 end as new_in_cell,
   case when visit_of_arm = 1 then 1 else 0 end as new_in_arm{{ after_before }}
 from running
-where first_arm = last_arm

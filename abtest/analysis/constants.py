@@ -45,7 +45,9 @@ def freeze(
         metric -> name -> value; and, per quantile metric, its thresholds (control's, treatment's).
     """
     known: Frozen = {m.name: _given(m) for m in experiment.metrics}
-    for metric, values in store.frozen(experiment.id, experiment.revision).items():
+    for metric, values in store.frozen(
+        experiment.id, experiment.revision, as_of_us=scan.as_of_us, max_file=scan.max_file
+    ).items():
         known[metric] = {**values, **known.get(metric, {})}
     missing = [m for m in experiment.metrics if not _complete(m, known.get(m.name, {}))]
     if missing:
@@ -124,7 +126,7 @@ def _warm_up(store: Store, engine: Engine, experiment: Experiment, scan: Scan, m
         known.setdefault(metric.name, {}).update({k: v for k, v in values.items() if k not in known.get(metric.name, {})})
         if not store.read_only:
             source = f"warm-up: the first {units} units of {experiment.control}"
-            store.freeze(experiment.id, experiment.revision, metric.name, values, source=source, watermark_us=until)
+            store.freeze(experiment.id, experiment.revision, metric.name, values, source=source, watermark_us=until, file_id=scan.max_file)
 
 
 def _cutoff(engine: Engine, experiment: Experiment, units: int) -> int | None:

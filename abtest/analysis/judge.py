@@ -56,10 +56,12 @@ def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
     """Return the result of metric number `j` for one treatment."""
     spec, experiment = evidence.experiment.metrics[j], evidence.experiment
     base = _blank(evidence, j, treatment)
-    if j not in evidence.active:
-        return replace(base, status="insufficient", note="the threshold is not frozen yet: too few calls in control's warm-up")
     if not evidence.buckets:
         return replace(base, status="no_data", note="no rows")
+    if j not in evidence.active and not evidence.histograms.get(j):
+        return replace(base, status="no_data", note=f"no value of {spec.name}: every row is NULL")
+    if j not in evidence.active:
+        return replace(base, status="insufficient", note="the threshold is not frozen yet: too few calls in control's warm-up")
     sums = evidence.pair_sums(j, treatment)
     shares = [evidence.pair_share(s) for s in evidence.strata]
     proportion = spec.kind in ("proportion", "quantile")

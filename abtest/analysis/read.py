@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -15,8 +16,9 @@ from abtest.errors import SpecError
 from abtest.results import Stage
 from abtest.spec import Experiment, canonical_sha256
 from abtest.stats.score import PairSums, pair_sums
+from abtest.store.engines.duckdb import DuckDBEngine
 from abtest.store.query import RESOLUTION, Scan, fill, manifest_query
-from abtest.store.store import Store, arms_in_logs
+from abtest.store.store import Store
 
 Row = Mapping[str, Any]
 
@@ -201,16 +203,15 @@ def read(
         scan = scan_of(experiment, strata, as_of_us=0, max_file=max_file, derive_arms=False)
         return Evidence(experiment, scan, strata, None, max_file, {}, ())
     strata = strata_of(experiment, as_of_us, history)
-    derive = bool(experiment.arms) and not arms_in_logs(store, experiment.id) and _manifests_differ(experiment)
-    scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file, derive_arms=derive)
     engine = store.engine
+    scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file, derive_arms=False)
+    if _manifests_differ(experiment) and not engine.rows(*scan.arms_in_logs())[0]["n"]:
+        scan = dataclasses.replace(scan, derive_arms=True)
     say("scan")
     try:
         engine.keep("request", *scan.exposure())
     except duckdb.Error as error:
-        raise SpecError(
-            f"a metric or the population filter does not fit its columns: {str(error).splitlines()[0]}", key="metrics"
-        ) from error
+        raise _misfit(engine, experiment, scan, error) from error
     frozen, thresholds = freeze(store, engine, experiment, scan, strata)
     say("units")
     engine.keep("unit_step", *scan.unit_metric(thresholds))
@@ -232,10 +233,20 @@ def read(
         population=engine.rows(*scan.named("population_counts"))[0],
         arms=engine.rows(fill("arm_counts")),
         stages=engine.rows(*scan.named("stage_counts")),
-        assignment=engine.rows(fill("assignment_counts")),
+        assignment=engine.rows(*scan.named("assignment_counts")),
         contamination=engine.rows(*scan.named("contamination")),
         manifests=engine.rows(*manifest_query(scan)),
     )  # fmt: skip
+
+
+def _misfit(engine: DuckDBEngine, experiment: Experiment, scan: Scan, error: duckdb.Error) -> SpecError:
+    """Find the expression whose types do not fit its columns: the one that fails on its own."""
+    for j, metric in enumerate(experiment.metrics):
+        try:
+            engine.keep("request", *dataclasses.replace(scan, measures=(scan.measures[j],), where=None).exposure())
+        except duckdb.Error as own:
+            return SpecError(f"the expression does not fit its columns: {str(own).splitlines()[0]}", key=f"metrics.{metric.name}")
+    return SpecError(f"the filter does not fit its columns: {str(error).splitlines()[0]}", key="population.where")
 
 
 def _manifests_differ(experiment: Experiment) -> bool:

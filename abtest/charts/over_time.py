@@ -11,6 +11,7 @@ from abtest.charts.base import BLUE, INK, MUTED, TONES, WIDTH, Frame, as_is, fin
 from abtest.charts.series import Series, read
 
 _FRAME = Frame(width=WIDTH - 46 - 66, height=150, left=46, top=42, right=66, bottom=22)
+_WORDS_OF_AXIS = "utcFormat(datum.value, utchours(datum.value) == 0 ? '%-d %b' : '%H:%M')"
 _CHARACTER = 6.0
 """Width of a character in pixels, about: enough to keep labels apart."""
 
@@ -56,11 +57,10 @@ def _value_range(series: Series) -> tuple[float, float]:
 def _marks(series: Series, times: tuple[int, int], values: tuple[float, float]) -> list[Any]:
     import altair
 
-    ticks, format_ = _ticks(*times)
     x = altair.X(
         "t:T",
         scale=altair.Scale(type="utc", domain=list(times), nice=False),
-        axis=altair.Axis(title=None, format=format_, values=ticks),
+        axis=altair.Axis(title=None, values=_ticks(*times), labelExpr=_WORDS_OF_AXIS),
     )
     y_scale = altair.Scale(domain=list(values), nice=False, zero=False)
     y_axis = altair.Axis(title=None, tickCount=4, format="~s" if max(map(abs, values)) >= 10_000 else ",~f")
@@ -83,13 +83,13 @@ def _marks(series: Series, times: tuple[int, int], values: tuple[float, float]) 
     ]
 
 
-def _ticks(start: int, end: int) -> tuple[list[int], str]:
-    """Return at most five round times (UTC) and their format: hours for up to a day and a half, else days."""
+def _ticks(start: int, end: int) -> list[int]:
+    """Return at most five round times (UTC): hours for up to a day and a half, else days."""
     hour = 3_600_000
     steps = (1, 2, 3, 6, 12) if end - start <= 36 * hour else (24, 48, 96, 168, 336, 720, 1440, 4320, 8760)
     step = hour * next((s for s in steps if (end - start) / (hour * s) <= 4), steps[-1])
     first = -(-start // step) * step
-    return list(range(first, end + 1, step))[:40], "%H:%M" if steps[0] == 1 else "%-d %b"
+    return list(range(first, end + 1, step))[:40]
 
 
 def _clipped(point: Mapping[str, Any], low: float, high: float) -> dict[str, Any]:

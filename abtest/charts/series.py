@@ -45,12 +45,12 @@ class Series:
         return next(p for p in reversed(self.points) if p["estimate"] is not None)
 
     def words(self, value: float | None) -> str:
-        """Return a number, signed, with the decimals that fit the width of the last interval."""
+        """Return a number, signed, with the decimals that fit the last interval (as `abtest.display.format_effect`)."""
         if value is None:
             return "unknown"
         lower, upper = self.last["lower"], self.last["upper"]
-        width = upper - lower if lower is not None and upper is not None else abs(self.last["estimate"])
-        places = min(max(1 - math.floor(math.log10(width)), 0), 8) if width > 0 else 1
+        radius = (upper - lower) / 2 if lower is not None and upper is not None else self.last["estimate"]
+        places = min(max(1 - math.floor(math.log10(abs(radius))), 0), 8) if radius else 1
         return f"{'-' if value < 0 else '+'}{self.scale.prefix}{abs(value):,.{places}f}"
 
 

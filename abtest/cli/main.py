@@ -27,17 +27,21 @@ def build() -> typer.Typer:
 
     @app.callback()
     def root(  # pyright: ignore[reportUnusedFunction]
-        version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+        version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True, callback=_version),
     ) -> None:
-        if version:
-            from importlib.metadata import version as installed
-
-            sys.stdout.write(f"abtest {installed('abtest')}\n")
-            raise typer.Exit
+        del version
 
     for group in (start, data, decisions, reporting):
         group.add(app)
     return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"abtest {version('abtest')}\n")
+        raise typer.Exit
 
 
 def run(argv: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +51,7 @@ def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = Non
     """Return what the report says of one experiment: evidence, what it means today, and what was decided before."""
     from abtest.analysis.analyze import analyze
     from abtest.report import Entry
+    from abtest.results import Action
     from abtest.rollout.decide import decide_with_analysis
     from abtest.store import ledger
 
@@ -60,7 +62,14 @@ def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = Non
     if len(experiment.treatments) != 1:
         return Entry(analyze(store, experiment, as_of_us=as_of_us), None, history)
     decision, analysis = decide_with_analysis(store, experiment, as_of_us=as_of_us, dry_run=True, check_flag=False)
-    return Entry(analysis, decision, history)
+    # A report acts on nothing; what was done when this was decided is in the ledger.
+    done = ledger.entries(store.connection, experiment=experiment.id, revision=experiment.revision, kind="action")
+    actions = tuple(
+        Action(e.body["actuator"], e.body["status"], e.body["detail"])
+        for e in done
+        if e.decision_id == decision.decision_id and e.body["status"] == "done"
+    )
+    return Entry(analysis, replace(decision, actions=actions), history)
 
 
 def decided_experiments(store: Store) -> list[Experiment]:

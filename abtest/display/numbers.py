@@ -54,8 +54,8 @@ def format_value(metric: Mapping[str, Any], value: float | None) -> str:
 def format_effect(metric: Mapping[str, Any], *, relative: bool = False) -> str:
     """Return the effect with its interval, in the metric's unit: "+3.1 pp [+1.9, +4.6]"; relative: "+38 % [+21, +57]".
 
-    All three numbers get the decimals that show the width of the interval with two digits. A bound that is not known
-    is a dash; an effect that is not known is a dash alone.
+    All three numbers get the decimals that show half the width of the interval with two digits. A bound that is not
+    known is a dash; an effect that is not known is a dash alone.
     """
     if relative:
         keys, unit = ("relative_estimate", "relative_ci_lower", "relative_ci_upper"), Unit(100.0, "", " %")
@@ -66,8 +66,8 @@ def format_effect(metric: Mapping[str, Any], *, relative: bool = False) -> str:
         return NOTHING
     if lower is None and upper is None:
         return _number(value, _decimals(value, digits=2), unit) + unit.suffix
-    width = upper - lower if lower is not None and upper is not None else value
-    places = _decimals(width or value, digits=2)
+    radius = (upper - lower) / 2 if lower is not None and upper is not None else value
+    places = _decimals(radius or value, digits=2)
     low, high = (NOTHING if bound is None else _number(bound, places, unit) for bound in (lower, upper))
     return f"{_number(value, places, unit)}{unit.suffix} [{low}, {high}]"
 
@@ -87,7 +87,7 @@ def format_harm(metric: Mapping[str, Any]) -> str:
     unit = margin_unit(metric)
     lower, upper = (_scaled(metric.get(key), unit) for key in ("harm_lower", "harm_upper"))
     if lower is not None and upper is not None:
-        places = _decimals((upper - lower) or upper, digits=2)
+        places = _decimals((upper - lower) / 2 or upper, digits=2)
         return f"{_number(lower, places, unit)} to {_number(upper, places, unit)}{unit.suffix}"
     for words, bound in (("at least", lower), ("at most", upper)):
         if bound is not None:

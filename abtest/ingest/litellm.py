@@ -153,9 +153,10 @@ def _context(payload: dict[str, Any]) -> dict[str, Any]:
     metadata = mapping(payload.get("metadata"))
     spend, requester = mapping(metadata.get("spend_logs_metadata")), mapping(metadata.get("requester_metadata"))
     tagged, other_tags = _tags(payload.get("request_tags"))
+    sources = [source for source in (spend, requester, tagged) if source]
     found: dict[str, Any] = {}
     for field, names in ALIASES.items():
-        values = (_label(source.get(name)) for source in (spend, requester, tagged) for name in names)
+        values = (_label(source.get(name)) for source in sources for name in names)
         found[field] = next((value for value in values if value), None)
     user = text_or_none(payload.get("end_user")) or text_or_none(mapping(payload.get("model_parameters")).get("user"))
     found["unit_id"] = user or found["unit_id"] or text_or_none(metadata.get("user_api_key_end_user_id"))

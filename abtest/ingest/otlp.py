@@ -87,23 +87,24 @@ def parts(envelope: dict[str, Any], resources: str, scopes: str, leaves: str) ->
 
 def unpack(pairs: object) -> dict[str, Any]:
     """Turn a list of {key, value} into a dict; of a key that comes twice the last counts."""
-    return {key: _value(mapping(pair).get("value")) for pair in items(pairs) if (key := _key(pair))}
+    found: dict[str, Any] = {}
+    for each in items(pairs):
+        pair = mapping(each)
+        key = pair.get("key")
+        if isinstance(key, str) and key:
+            found[key] = _value(mapping(pair.get("value")))
+    return found
 
 
-def _key(pair: object) -> str | None:
-    return text_or_none(mapping(pair).get("key"))
-
-
-def _value(wrapped: object) -> Any:
-    value = mapping(wrapped)
-    if not value:
-        return None
-    kind, content = next(iter(value.items()))
+def _value(wrapped: dict[str, Any]) -> Any:
+    if "stringValue" in wrapped:  # nearly all of them
+        return wrapped["stringValue"]
+    kind, content = next(iter(wrapped.items()), ("", None))
     match kind:
         case "intValue":
             return whole_or_none(content)
         case "arrayValue":
-            return [_value(each) for each in items(mapping(content).get("values"))]
+            return [_value(mapping(each)) for each in items(mapping(content).get("values"))]
         case "kvlistValue":
             return unpack(mapping(content).get("values"))
         case _:

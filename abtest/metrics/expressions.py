@@ -70,6 +70,10 @@ class Expression:
         def qualify(node: exp.Expression) -> exp.Expression:
             if isinstance(node, exp.Column):
                 return exp.column(node.name, table=table or None, quoted=True)
+            if isinstance(node, (exp.Div, exp.Mod)):
+                # Engines disagree on x / 0 (infinity, NULL, error): it is unknown.
+                divisor = exp.Nullif(this=exp.paren(node.expression.copy()), expression=exp.Literal.number(0))
+                node.set("expression", divisor)
             return node
 
         return self.tree.copy().transform(qualify).sql(dialect="duckdb")
@@ -142,6 +146,8 @@ def _check_node(node: exp.Expression, text: str, key: str) -> None:
             raise SpecError("attributes needs a path", key=key, hint="write attributes ->> 'key'")
     if isinstance(node, exp.DataType) and node.sql(dialect="duckdb").upper() not in _CASTS:
         raise SpecError(f"cast to {node.sql(dialect='duckdb')} is not allowed", key=key, hint=f"use {sorted(_CASTS)}")
+    if isinstance(node, exp.Tuple):
+        raise SpecError(f"a list of values goes behind IN only ({text!r})", key=key)
     if isinstance(node, exp.In) and (node.args.get("query") or node.args.get("unnest")):
         raise SpecError(f"IN takes a list of values ({text!r})", key=key)
 

@@ -45,4 +45,5 @@ def _block(block: Table | Paragraph | Facts | Listing) -> str:
         return f"**{text}**" if block.tone == "lead" else text
     if isinstance(block, Facts):
         return "\n".join(f"- {escape_markdown(label)}: {escape_markdown(text)}" for label, text in block.items)
-    return "\n".join(f"- **{escape_markdown(i.label)}**: {escape_markdown(i.text)}" for i in block.items)
+    labels = [f"**{escape_markdown(item.label)}**: " if item.label else "" for item in block.items]
+    return "\n".join(f"- {label}{escape_markdown(i.text)}" for label, i in zip(labels, block.items, strict=True))

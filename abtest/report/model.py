@@ -53,7 +53,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a list: a label with a tone ("good", "bad", "warn", "muted"), then the text."""
+    """A line of a list: a label with a tone ("good", "bad", "warn", "muted"), or none, then the text."""
 
     label: str
     text: str

@@ -364,6 +364,8 @@ def stagewise(
     if high.size != looks or not math.isfinite(z):
         raise InvalidInputError("one upper bound is needed for every look before the stop, and a finite z")
 
+    from scipy.optimize import brentq
+
     # In units of the information at the stop the drift is of the size of a z-score.
     scaled = info / info[-1]
 
@@ -371,9 +373,12 @@ def stagewise(
         return float(crossings(scaled, high, low, drift=drift).upper.sum())
 
     def solve(target: float) -> float | None:
-        # The statistic rises with the drift; 40 standard errors either side hold every bound there is.
-        root = bisect(lambda d: target - above(d), z - 40.0, z + 40.0)
-        return None if abs(root - z) > 39.0 else root / math.sqrt(float(info[-1]))
+        # The probability rises with the drift; 40 standard errors either side hold every bound there is.
+        low, high = z - 40.0, z + 40.0
+        if above(low) > target or above(high) < target:
+            return None
+        root = float(np.asarray(brentq(lambda d: above(d) - target, low, high, xtol=1e-10)))
+        return root / math.sqrt(float(info[-1]))
 
     one = min(max(above(0.0), 0.0), 1.0)
     pvalue = {"larger": one, "smaller": 1.0 - one}.get(alternative, min(1.0, 2.0 * min(one, 1.0 - one)))

@@ -17,6 +17,7 @@ from abtest.stats.multiplicity import check_level
 
 LiftMethod = Literal["auto", "log", "delta", "fieller"]
 
+_LARGEST = 1e75  # lifts and variances beyond this are a baseline of zero
 _NEAR_ZERO = 3.0  # standard errors from zero below which a baseline is divided by through Fieller only
 
 
@@ -53,8 +54,11 @@ def relative_lift(
     if c == 0.0:
         return Estimate.unknown("zero_baseline", method=name, alpha=alpha, note="control is zero")
     value = absolute.value / abs(c)
-    if not math.isfinite(value):
+    # The lift has no unit: with control as the unit, squares stay within the range of floats.
+    control, treatment = _in_units_of(control, abs(c)), _in_units_of(treatment, abs(c))
+    if max(abs(treatment.value), control.variance, treatment.variance) > _LARGEST:
         return Estimate.unknown("zero_baseline", method=name, alpha=alpha, note="control is next to zero")
+    c, t = control.value, treatment.value
     if absolute.status != "ok":
         return Estimate(value, alpha=alpha, method=name, status=absolute.status)
     if method == "auto":
@@ -67,11 +71,16 @@ def relative_lift(
     if method == "fieller":
         return _fieller_lift(value, control, treatment, reference, absolute)
     if method == "delta":
-        se = math.sqrt(treatment.se2 / c**2 + control.se2 * t**2 / c**4)
+        se = math.sqrt(treatment.se2 + control.se2 * t * t)
         lower, upper = wald_interval(value, se, reference, "two-sided", alpha)
         pvalue = tail_pvalue(value / se, reference, "two-sided")
         return Estimate(value, se, lower, upper, pvalue, None, alpha, name, details={"df": reference.df})
     raise InvalidInputError(f"unknown method {method!r}", hint="auto, log, fieller or delta")
+
+
+def _in_units_of(arm: Level, unit: float) -> Level:
+    deviation = math.sqrt(arm.variance) / unit
+    return Level(arm.n, arm.value / unit, deviation * deviation)
 
 
 def _log_lift(
@@ -86,7 +95,9 @@ def _log_lift(
     if t * c <= 0.0:
         return Estimate(value, alpha=alpha, method="lift_log", status="unsupported", note="arms of different sign")
     sign = math.copysign(1.0, c)
-    a, b = treatment.se2 / t**2, control.se2 / c**2
+    a, b = _in_units_of(treatment, abs(t)).se2, control.se2
+    if not 0.0 < a + b < _LARGEST:
+        return Estimate(value, alpha=alpha, method="lift_log", status="unsupported", note="an arm is next to zero")
     df = welch_df(a, treatment.n, b, control.n)
     if equal_var:  # of the logarithms: equal coefficients of variation
         df = float(treatment.n + control.n - 2)

@@ -103,7 +103,8 @@ def compare_levels(
     check_level(alpha)
     check_alternative(alternative)
     if control is None or treatment is None:
-        return Estimate.unknown("insufficient", method=method, alpha=alpha, note="an arm has fewer than two units")
+        note = "an arm has fewer than two units, or a denominator of zero"
+        return Estimate.unknown("insufficient", method=method, alpha=alpha, note=note)
     value = (treatment.value - weight * control.value) + (treatment.tail - weight * control.tail)
     a, b = treatment.se2, weight * weight * control.se2
     if equal_var:

@@ -132,7 +132,7 @@ def log_e_two_sided(score: npt.ArrayLike, v: npt.ArrayLike, rho2: npt.ArrayLike)
 def _two_sided(s: Array, v: Array, rho2: float) -> Array:
     r = np.asarray(rho2 * v)
     with np.errstate(over="ignore"):
-        log_e = np.asarray(s * s * rho2 / (1.0 + r))
+        log_e = np.asarray(s * s * (rho2 / (1.0 + r)))
         log_e -= np.log1p(r, out=r)  # in place: this is the hot loop of every simulation
     log_e *= 0.5
     return log_e
@@ -348,11 +348,11 @@ def shrunken(estimate: npt.ArrayLike, variance: npt.ArrayLike, v: npt.ArrayLike,
     d, clock = check_score(estimate, v)
     spread = check_variance(variance)
     z = np.divide(d, np.sqrt(spread), out=np.zeros(np.broadcast(d, spread).shape), where=spread > 0)
-    score = np.clip(z * np.sqrt(clock), -1e150, 1e150)  # the square must not overflow
-    tunings = check_tunings(rho2, "rho2")
-    logs = [_two_sided(score, clock, float(one)) for one in tunings]
+    z = np.clip(z, -1e150, 1e150)  # the square must not overflow
+    ratios = [one * clock for one in check_tunings(rho2, "rho2")]
+    logs = [0.5 * (z * z * (r / (1.0 + r)) - np.log1p(r)) for r in ratios]
     total = mean_log(logs)
-    factors = [np.exp(log - total) * one * clock / (1.0 + one * clock) for log, one in zip(logs, tunings, strict=True)]
+    factors = [np.exp(log - total) * r / (1.0 + r) for log, r in zip(logs, ratios, strict=True)]
     return d * np.sum(factors, axis=0) / len(factors)
 
 

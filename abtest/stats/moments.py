@@ -28,6 +28,20 @@ def _frozen(array: ArrayLike) -> Floats:
     return copy
 
 
+def _rounded(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _split(values: Sequence[Fraction]) -> tuple[Floats, Floats]:
+    """Return each value as a float and what rounding took from it."""
+    rounded = [_rounded(v) for v in values]
+    tails = [_rounded(v - Fraction(r)) if np.isfinite(r) else 0.0 for v, r in zip(values, rounded, strict=True)]
+    return _frozen(rounded), _frozen(tails)
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """First and second moments of d columns over n units; merged exactly with `+`.
@@ -66,10 +80,12 @@ class Moments:
         n = data.shape[1]
         if n == 0:
             return cls.empty(len(arrays))
-        mean = data.mean(axis=1)
-        centred = data - mean[:, None]
-        tail = centred.mean(axis=1)
-        return cls(n, _frozen(mean), _frozen(centred @ centred.T - n * np.outer(tail, tail)), _frozen(tail))
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e150: a status of the comparison says so
+            mean = data.mean(axis=1)
+            centred = data - mean[:, None]
+            tail = centred.mean(axis=1)
+            comoment = centred @ centred.T - n * np.outer(tail, tail)
+        return cls(n, _frozen(mean), _frozen(comoment), _frozen(tail))
 
     @classmethod
     def from_sums(
@@ -81,13 +97,13 @@ class Moments:
         because c was far from the mean, stays lost. Use `from_integer_sums` where exact sums exist.
         """
         c = [0.0] * len(sums) if offset is None else [float(v) for v in offset]
+        if not all(np.isfinite(v) for v in [*sums, *c, *(p for row in products for p in row)]):
+            raise InvalidInputError("a sum is NaN or infinite")
         exact = [Fraction(float(s)) for s in sums]
         moments = cls._exact(n, exact, [[Fraction(float(p)) for p in row] for row in products])
         shift = [Fraction(v) for v in c]
-        means = [s / n + v for s, v in zip(exact, shift, strict=True)] if n else [Fraction(0)] * len(exact)
-        rounded = [float(m) for m in means]
-        tail = [float(m - Fraction(r)) for m, r in zip(means, rounded, strict=True)]
-        return cls(n, _frozen(rounded), moments.comoment, _frozen(tail))
+        mean, tail = _split([s / max(n, 1) + v for s, v in zip(exact, shift, strict=True)])
+        return cls(n, mean, moments.comoment, tail)
 
     @classmethod
     def from_integer_sums(
@@ -103,7 +119,10 @@ class Moments:
 
         The centring is done on the integers, Σ x_i x_j - Σ x_i Σ x_j / n, and only the result becomes a float.
         """
-        unit = [1] * len(sums) if scales is None else [int(s) for s in scales]
+        d = len(sums)
+        unit = [1] * d if scales is None else [int(s) for s in scales]
+        if len(unit) != d or len(products) != d or any(len(row) != d for row in products) or min(unit, default=1) < 1:
+            raise InvalidInputError("sums of d columns need a d by d table of products, and d positive scales")
         exact = [Fraction(int(s), u) for s, u in zip(sums, unit, strict=True)]
         rows = [
             [Fraction(int(p), u * v) for p, v in zip(row, unit, strict=True)]
@@ -118,17 +137,15 @@ class Moments:
             raise InvalidInputError("sums of d columns need a d by d table of products and n >= 0")
         if n == 0:
             return cls.empty(d)
-        centred = [[float(products[i][j] - sums[i] * sums[j] / n) for j in range(d)] for i in range(d)]
+        centred = [[_rounded(products[i][j] - sums[i] * sums[j] / n) for j in range(d)] for i in range(d)]
         # Sums that were rounded before they came here may fall short of zero by that rounding, and by no more.
-        if any(centred[i][i] < -1e-9 * float(products[i][i]) for i in range(d)):
+        if any(centred[i][i] < -1e-9 * _rounded(products[i][i]) for i in range(d)):
             raise InvalidInputError(
                 "the sum of squares is smaller than the mean allows",
                 hint="sum and sum of squares are of different rows",
             )
-        means = [s / n for s in sums]
-        rounded = [float(m) for m in means]
-        tail = [float(m - Fraction(r)) for m, r in zip(means, rounded, strict=True)]
-        return cls(n, _frozen(rounded), _frozen(centred), _frozen(tail))
+        mean, tail = _split([s / n for s in sums])
+        return cls(n, mean, _frozen(centred), tail)
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of both sets of units together (Chan)."""
@@ -137,11 +154,12 @@ class Moments:
         if self.n == 0 or other.n == 0:
             return other if self.n == 0 else self
         n = self.n + other.n
-        delta = (other.mean - self.mean) + (other.tail - self.tail)
-        step = self.tail + delta * (other.n / n)
-        mean = self.mean + step
-        tail = step - (mean - self.mean)
-        comoment = self.comoment + other.comoment + np.outer(delta, delta) * (self.n * (other.n / n))
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = (other.mean - self.mean) + (other.tail - self.tail)
+            step = self.tail + delta * (other.n / n)
+            mean = self.mean + step
+            tail = step - (mean - self.mean)
+            comoment = self.comoment + other.comoment + np.outer(delta, delta) * (self.n * (other.n / n))
         return Moments(n, _frozen(mean), _frozen(comoment), _frozen(tail))
 
     def covariance(self, i: int, j: int) -> float | None:
@@ -223,7 +241,8 @@ def _linearise(m: Moments, numerator: int, denominator: int | None) -> _Linear |
 
 
 def _quadratic(m: Moments, a: Floats, b: Floats) -> float:
-    return float(a @ m.comoment @ b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(a @ m.comoment @ b)
 
 
 def cuped_theta(arms: Sequence[Moments], columns: Columns) -> float | None:

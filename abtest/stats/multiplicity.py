@@ -215,8 +215,8 @@ def ship_rule(
     """Return whether a release may ship [Schultzberg, Ankargren, Frånberg, arXiv 2402.11609].
 
     Ship when at least one success metric is superior (Holm over the success metrics at `alpha`) and all guardrails are
-    safe (each at `alpha`, intersection-union, not divided) and no success metric is significantly worse and the
-    quality checks pass.
+    safe (each at `alpha`, intersection-union, not divided) and no success metric is significantly worse (each at
+    `alpha`) and the quality checks pass.
 
     Args:
         success_pvalues: Two-sided p-values of the success metrics; None when unknown.
@@ -227,7 +227,8 @@ def ship_rule(
     """
     decisions = holm(success_pvalues, alpha).rejected
     superior = tuple(hit and good for hit, good in zip(decisions, success_better, strict=True))
-    worse = any(hit and not good for hit, good in zip(decisions, success_better, strict=True))
+    # A sign of harm is not divided by the number of metrics: that would only hide it.
+    worse = any(p is not None and p <= alpha and not g for p, g in zip(success_pvalues, success_better, strict=True))
     safe = all(v == "safe" for v in guardrails)
     parts = [
         (quality_ok, "the data are not trustworthy"),

@@ -59,7 +59,7 @@ def ramp_plan(
     power: float = 0.8,
     sides: int = 2,
 ) -> tuple[StagePlan, ...]:
-    """Return, stage by stage, what a ramp can decide and when.
+    """Return what a ramp can decide and when, stage by stage.
 
     Each stage adds N q (1 - q) to the information, since stages are compared within themselves; needed are
     factor · (z_{1-alpha/sides} + z_power)² · variance / effect².

@@ -56,6 +56,7 @@ def load(
 
     Raises:
         LogReadError: A path that names no file; raised before anything is read.
+        StoreError: The database or the temporary folder cannot be written; what was stored before stays.
         UsageError: A source that does not exist.
     """
     started = time.perf_counter()
@@ -69,6 +70,10 @@ def load(
             for path in files:
                 loader.take(path, progress)
             loader.flush()
+        except OSError as error:  # logs that cannot be read are LogReadErrors by now: this is the spool
+            raise StoreError(
+                f"cannot write to {folder}: {error.strerror}", hint="set TMPDIR to a larger disk"
+            ) from error
         finally:
             spool.close()
     loader.totals.scores["waiting"] = waiting_scores(con)

@@ -75,7 +75,7 @@ class Spool:
         """Open the files."""
         for name in (*TABLES, "reject"):
             path = self.folder / f"{name}.ndjson"
-            self.tables[name] = Table(path, path.open("w+b"))
+            self.tables[name] = Table(path, path.open("w+b", buffering=1 << 20))
 
     def close(self) -> None:
         """Close the files."""

@@ -80,7 +80,7 @@ class Scan:
         """Return the query of the request table and its parameters."""
         params: dict[str, Any] = {
             "experiment": self.experiment, "max_file": self.max_file, "start": self.start_us, "as_of": self.as_of_us,
-            "origin": self.origin_us, "grid": self.grid_us,
+            "grid": self.grid_us,
         }  # fmt: skip
         derived, or_manifest = "", ""
         if self.derive_arms:
@@ -93,7 +93,7 @@ class Scan:
         stage = "0"
         if self.stage_starts_us:
             steps = [
-                f"when c.ts_us >= {_bind(params, 'stage_start', at)} then {k}"
+                f"when c.head_us >= {_bind(params, 'stage_start', at)} then {k}"
                 for k, at in reversed(list(enumerate(self.stage_starts_us, start=1)))
             ]
             stage = f"case {' '.join(steps)} else 0 end"
@@ -105,16 +105,12 @@ class Scan:
             where=f"({self.where.sql('i')})" if self.where else "true",
             columns=",\n    ".join(f'i."{c}"' for c in sorted({"model", *self._columns, *MANIFEST_FIELDS} - {"attempt", "interaction_id"})),
             call_order="asc" if self.call_order == "first" else "desc",
+            head_time="min" if self.call_order == "first" else "max",
             manifest_columns="".join(f', c."{f}"' for f in MANIFEST_FIELDS),
             stage=stage,
             measures="".join(f",\n  {text}" for j, m in enumerate(self.measures) for text in self._row_measure(j, m)),
             score_sums="".join(self._score_sums(j, m, params) for j, m in enumerate(self.measures) if m.score),
         ), params  # fmt: skip
-
-    @property
-    def origin_us(self) -> int:
-        """Return the start of the event-time grid: whole hours since 1970, so that no look depends on when it is taken."""
-        return 0
 
     @cached_property
     def _columns(self) -> frozenset[str]:
@@ -142,11 +138,14 @@ class Scan:
         assert m.numerator is not None
         head = "" if m.per == "call" else "c.call_rank = 1 and "
         value = m.numerator.sql("c")
+        request = "over (partition by c.unit_key, c.arm, c.request_key)"
+        add_up = self.call_order == "sum" and m.per != "call"
         if m.quantile:
-            if self.call_order == "sum" and m.per != "call":
-                value = f"sum({value}) over (partition by c.unit_id, c.arm, c.request_key)"
-            # NaN cannot come from a log, but division inside an expression can make it; it would poison every comparison.
-            return [f"case when {head}{value} = {value} then cast({value} as double) end as v{j}"]
+            known, total = _number(value), f"({value})"
+            if add_up:
+                total = f"sum(case when {known} then {value} end) {request}"
+                known = f"{total} is not null"
+            return [f"case when {head}{known} then cast({total} as double) end as v{j}"]
         if m.event:
             return [
                 f"case when {head}({value}) then 1 else 0 end as x{j}",
@@ -154,22 +153,16 @@ class Scan:
             ]
         if m.denominator is not None:
             below = m.denominator.sql("c")
-            take = head if self.call_order != "sum" else ""
-            known = f"{take}({value}) is not null and ({below}) is not null"
+            known = f"{'' if add_up else head}{_number(value)} and {_number(below)}"
             return [
                 f"case when {known} then {_fixed(f'({value})', m.scale)} else 0 end as x{j}",
                 f"case when {known} then {_fixed(f'({below})', m.scale)} else 0 end as y{j}",
             ]
-        if self.call_order == "sum" and m.per != "call":
-            any_known = f"max(case when ({value}) is null then 0 else 1 end) over (partition by c.unit_id, c.arm, c.request_key)"
-            return [
-                f"case when ({value}) is not null then {_fixed(f'({value})', m.scale)} else 0 end as x{j}",
-                f"case when c.call_rank = 1 then {any_known} else 0 end as y{j}",
-            ]
-        return [
-            f"case when {head}({value}) is not null then {_fixed(f'({value})', m.scale)} else 0 end as x{j}",
-            f"case when {head}({value}) is not null then 1 else 0 end as y{j}",
-        ]
+        known = _number(value)
+        count = f"case when {head}{known} then 1 else 0 end"
+        if add_up:
+            count = f"case when c.call_rank = 1 then max(case when {known} then 1 else 0 end) {request} else 0 end"
+        return [f"case when {'' if add_up else head}{known} then {_fixed(f'({value})', m.scale)} else 0 end as x{j}", f"{count} as y{j}"]
 
     # -- unit steps and what is summed over them -----------------------------------------------------------------
 
@@ -259,6 +252,11 @@ class Scan:
         ]
         return fill("warm_up_moments", hourly_sums=_more(sums), products=_more(products))
 
+    def arms_in_logs(self) -> tuple[str, dict[str, Any]]:
+        """Return the query that counts rows of the logs which name an arm."""
+        sql, params = self.named("arms_in_logs")
+        return sql, {**params, "experiment": self.experiment, "max_file": self.max_file, "as_of": self.as_of_us}
+
     def named(self, name: str) -> tuple[str, dict[str, Any]]:
         """Return a query whose only slot is the list of arms."""
         params: dict[str, Any] = {}
@@ -290,6 +288,11 @@ def _more(parts: Any) -> str:
 def _fixed(value: str, scale: int) -> str:
     """Return a number as fixed-point BIGINT, rounded half up the same way on every engine."""
     return f"cast(floor({value} * {scale} + 0.5) as bigint)"
+
+
+def _number(value: str) -> str:
+    """Return the condition that an expression is a finite number: NaN compares as the largest, NULL as unknown."""
+    return f"abs({value}) < 1e308"
 
 
 def _wide(column: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -95,8 +95,8 @@ class Store:
         return load(self._con, paths, source=source, keep_text=keep_text, progress=progress)
 
     def newest_us(self) -> int | None:
-        """Return the time of the newest interaction, in microseconds since 1970; None for an empty store."""
-        row = self._con.execute("select max(ts_us) from interaction").fetchone()
+        """Return the time of the newest event (call, assignment, score) in microseconds since 1970; None for an empty store."""
+        row = self._con.execute(load_sql("newest")).fetchone()
         return int(row[0]) if row and row[0] is not None else None
 
     def last_file(self) -> int:
@@ -106,11 +106,14 @@ class Store:
 
     # -- frozen constants ----------------------------------------------------------------------------------------
 
-    def frozen(self, experiment: str, revision: int) -> dict[str, dict[str, float]]:
-        """Return the frozen constants: metric -> name -> value."""
+    def frozen(
+        self, experiment: str, revision: int, *, as_of_us: int = 2**62, max_file: int = 2**62
+    ) -> dict[str, dict[str, float]]:
+        """Return the frozen constants that were known at a watermark: metric -> name -> value."""
         rows = self._con.execute(
-            "select metric, name, value from frozen where experiment = $e and revision = $r order by metric, name",
-            {"e": experiment, "r": revision},
+            """select metric, name, value from frozen
+            where experiment = $e and revision = $r and watermark_us <= $as_of and file_id <= $max_file order by metric, name""",
+            {"e": experiment, "r": revision, "as_of": as_of_us, "max_file": max_file},
         ).fetchall()
         out: dict[str, dict[str, float]] = {}
         for metric, name, value in rows:
@@ -118,24 +121,17 @@ class Store:
         return out
 
     def freeze(
-        self,
-        experiment: str,
-        revision: int,
-        metric: str,
-        values: Mapping[str, float],
-        *,
-        source: str,
-        watermark_us: int | None,
+        self, experiment: str, revision: int, metric: str, values: Mapping[str, float], *, source: str, watermark_us: int, file_id: int
     ) -> None:
         """Write a metric's constants once; what is frozen already stays."""
         known = self.frozen(experiment, revision).get(metric, {})
         rows = [
-            [experiment, revision, metric, name, value, source, watermark_us]
+            [experiment, revision, metric, name, value, source, watermark_us, file_id]
             for name, value in values.items()
             if name not in known
         ]
         if rows:
-            self._con.executemany("insert into frozen values (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._con.executemany("insert into frozen values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -220,11 +216,3 @@ def _migrations() -> dict[int, str]:
 def schema_version() -> int:
     """Return the newest schema version that this code knows."""
     return max(_migrations())
-
-
-def arms_in_logs(store: Store, experiment: str) -> Sequence[tuple[str, int]]:
-    """Return the variants that the logs name for an experiment, with their number of rows, the most frequent first."""
-    rows: list[tuple[Any, Any]] = store.connection.execute(
-        load_sql("arms_in_logs"), {"experiment": experiment}
-    ).fetchall()
-    return [(str(name), int(n)) for name, n in rows]

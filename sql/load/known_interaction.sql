@@ -60,7 +60,9 @@ SELECT
         CASE WHEN s.prompt_name IS DISTINCT FROM c.prompt_name THEN 'prompt_name' END,
         CASE WHEN s.prompt_version IS DISTINCT FROM c.prompt_version THEN 'prompt_version' END,
         CASE WHEN s.prompt_sha256 IS DISTINCT FROM c.prompt_sha256 THEN 'prompt_sha256' END,
-        CASE WHEN s.embedding_model_version IS DISTINCT FROM c.embedding_model_version THEN 'embedding_model_version' END,
+        CASE
+            WHEN s.embedding_model_version IS DISTINCT FROM c.embedding_model_version THEN 'embedding_model_version'
+        END,
         CASE WHEN s.index_id IS DISTINCT FROM c.index_id THEN 'index_id' END,
         CASE WHEN s.ruleset_version IS DISTINCT FROM c.ruleset_version THEN 'ruleset_version' END,
         CASE WHEN s.latency_ms IS DISTINCT FROM c.latency_ms THEN 'latency_ms' END,

@@ -1,4 +1,4 @@
--- Which interactions the open scores may mean, by key, surest key first (step). n: how many different ones.
+-- Which interactions the open scores may mean, by key; step 1 is the surest key. n: how many different ones.
 -- A trace alone decides only for a score that names no interaction: one that does is still waiting for it.
 CREATE OR REPLACE TEMP TABLE load_candidate AS
 WITH candidate AS (

@@ -1,4 +1,4 @@
--- Frozen constants, and the append-only, hash-chained ledger of what was decided and done.
+-- Frozen constants (as known at event time watermark_us, from files up to file_id), and the append-only, hash-chained ledger of what was decided and done.
 create table frozen (
   experiment varchar not null,
   revision integer not null,
@@ -6,7 +6,8 @@ create table frozen (
   name varchar not null,
   value double not null,
   source varchar not null,
-  watermark_us bigint
+  watermark_us bigint not null,
+  file_id bigint not null
 );
 create table ledger (
   seq bigint not null,

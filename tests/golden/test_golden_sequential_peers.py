@@ -209,9 +209,11 @@ def _gbstats_cuped(inputs):
     def cross(arm):
         return (arm["pp"] - arm["post"][0] * arm["pre"][0] / arm["n"]) / (arm["n"] - 1)
 
-    # The peer's theta: pooled covariance over pooled variance, each arm weighted by its units.
+    # The peer's theta: from both arms thrown together, the difference between the arms included.
     arms = (control, treatment)
-    theta = sum(cross(a) * (a["n"] - 1) for a in arms) / sum(_variance(*a["pre"], a["n"]) * (a["n"] - 1) for a in arms)
+    both = {k: [sum(a[k][i] for a in arms) for i in (0, 1)] for k in ("post", "pre")}
+    both.update({k: sum(a[k] for a in arms) for k in ("n", "pp")})
+    theta = cross(both) / _variance(*both["pre"], both["n"])
     point, variance = 0.0, 0.0
     for sign, arm in ((-1, control), (1, treatment)):
         n = arm["n"]
@@ -226,9 +228,11 @@ def _gbstats_effect(case, inputs):
     if "cuped" in case:
         return _gbstats_cuped(inputs)
     if "quantile" in case:
-        parts = [(a["quantile_upper"] - a["quantile_lower"]) / (2 * 1.959963984540054) for a in (control, treatment)]
-        units = control["n"] + treatment["n"]
-        return treatment["quantile_hat"] - control["quantile_hat"], parts[0] ** 2 + parts[1] ** 2, units
+        # Half the width of each arm's 95 % interval is z standard errors; the peer multiplies by (n-1)/n.
+        arms = (control, treatment)
+        halves = [((a["quantile_upper"] - a["quantile_lower"]) / (2 * 1.959963984540054)) ** 2 for a in arms]
+        variance = sum(half * (a["n"] - 1) / a["n"] for half, a in zip(halves, arms, strict=True))
+        return treatment["quantile_hat"] - control["quantile_hat"], variance, control["n"] + treatment["n"]
     (n_c, m_c, v_c), (n_t, m_t, v_t) = (_gbstats_moments(a, case) for a in (control, treatment))
     if "relative" in case:
         return m_t / m_c - 1, v_t / n_t / m_c**2 + v_c / n_c * m_t**2 / m_c**4, n_c + n_t
@@ -283,3 +287,11 @@ def test_tea_tasting_srm(inputs, outputs, rtol):
 def test_tea_tasting_exact_srm(inputs, outputs, rtol):
     share = inputs["ratio"] / (1 + inputs["ratio"])
     close(srm.binomial_srm(inputs["treatment"], inputs["control"], share).pvalue, outputs["pvalue"], rtol)
+
+
+def test_every_copied_case_is_used():
+    source = Path(__file__).read_text()
+    for path in CASES.glob("sequential_*.json"):
+        for case in json.loads(path.read_text()):
+            starts = {case["id"][:length] for length in range(4, len(case["id"]) + 1)}
+            assert any(f'"{start}"' in source for start in starts), case["id"]

@@ -16,9 +16,9 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture
-def con(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A file database with the raw tables."""
-    connection = duckdb.connect(str(tmp_path / "store.duckdb"))
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty database with the raw tables."""
+    connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET autoinstall_known_extensions = false")
     connection.execute("SET autoload_known_extensions = false")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abtest.analysis.read import Evidence
@@ -12,6 +13,8 @@ from abtest.store.query import MANIFEST_FIELDS
 NAME = "mixed_versions"
 BLOCKING = True
 _LIMIT = 0.01
+_CHANGES_WITH_THE_RAMP = {"ruleset_version"}
+"""The flag's own version grows with every step of the ramp; only an arm that declares it is held to it."""
 
 
 def run(evidence: Evidence) -> Check:
@@ -26,19 +29,27 @@ def run(evidence: Evidence) -> Check:
         if not calls:
             continue
         declared = evidence.experiment.arms[arm].declared if arm in evidence.experiment.arms else {}
-        usual = {f: rows[0][f] for f in MANIFEST_FIELDS}
-        others = [(r, differing) for r in rows if (differing := _differing(r, {**usual, **declared}))]
+        expected = {f: declared.get(f) or _usual(rows, f) for f in MANIFEST_FIELDS if f not in _CHANGES_WITH_THE_RAMP or f in declared}
+        others = [(r, differing) for r in rows if (differing := _differing(r, expected))]
         count = sum(int(r["calls"]) for r, _ in others)
         arms[arm] = {"calls": calls, "other_version": count, "share": count / calls}
         if count / calls > _LIMIT:
             row, field = others[0][0], others[0][1]
-            expected = {**usual, **declared}[field]
-            wrong.append(f"{arm}: {count} of {calls} calls ran {field} {row[field]!r} instead of {expected!r}")
+            wrong.append(f"{arm}: {count} of {calls} calls ran {field} {row[field]!r} instead of {expected[field]!r}")
     if wrong:
         return Check(NAME, "failed", None, "; ".join(wrong), {"arms": arms})
     return Check(NAME, "ok", None, "each arm runs one version", {"arms": arms})
 
 
+def _usual(rows: Sequence[Mapping[str, Any]], field: str) -> Any:
+    """Return the most frequent known value of a field."""
+    counts: Counter[Any] = Counter()
+    for row in rows:
+        if row[field] is not None:
+            counts[row[field]] += int(row["calls"])
+    return min(counts, key=lambda value: (-counts[value], str(value))) if counts else None
+
+
 def _differing(row: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
     """Return the first field that says something else; what a log does not carry is unknown, not different."""
-    return next((f for f in MANIFEST_FIELDS if row[f] is not None and expected.get(f) is not None and row[f] != expected[f]), None)
+    return next((f for f, value in expected.items() if row[f] is not None and value is not None and row[f] != value), None)

@@ -24,7 +24,7 @@ def build(context: Context) -> Sequence[Block]:
         columns += [Column("Units", "right"), Column("Rows", "right"), Column("Rows without a value", "right"), "Notes"]
         blocks.append(Table(columns, [_row(context, m) for m in context.metrics]).without_empty_columns())
     if analysis["notes"]:
-        blocks.append(Listing([Item("Note", note) for note in analysis["notes"]]))
+        blocks.append(Listing([Item("", note) for note in analysis["notes"]]))
     return blocks
 
 

@@ -34,6 +34,8 @@ class DuckDBEngine:
         try:
             return self._con.execute(sql, dict(params)) if params else self._con.execute(sql)
         except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+            if "out of range" not in str(error).lower():
+                raise  # a type that does not fit: the caller knows whose it is
             raise UnsupportedByEngine(
                 f"a sum is too large for exact arithmetic: {str(error).splitlines()[0]}",
                 hint="measure in a larger unit (seconds, dollars), or cap the value",

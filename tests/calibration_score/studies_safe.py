@@ -1,0 +1,182 @@
+"""Safe claims with the truth exactly at the margin; promotion over stages; quantile guardrails."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from score_paths import (
+    HOURS, RAMP, Study, Traffic, alike, control_start, enough, evidence, happened, path_sums, rho2_of, running, traffic, warm_up,
+)  # fmt: skip
+from scipy import special
+
+from abtest.metrics.base import MetricSpec
+from abtest.metrics.mean import MeanMetric
+from abtest.metrics.proportion import ProportionMetric
+from abtest.metrics.quantile import QuantileMetric
+from abtest.metrics.ratio import RatioMetric
+from abtest.stats.score import PairSums, stratified_score
+
+SAFE, HALT = 0.05, 0.01
+
+
+def proportion(points: float) -> MetricSpec:
+    guardrail = {"margin": {"points": points}}
+    return ProportionMetric.model_validate({"name": "m", "kind": "proportion", "event": "refused", "better": "lower", "guardrail": guardrail})
+
+
+def mean(relative: float) -> MetricSpec:
+    guardrail = {"margin": {"relative": relative}}
+    return MeanMetric.model_validate({"name": "m", "kind": "mean", "value": "cost_usd", "better": "lower", "guardrail": guardrail})
+
+
+def ratio(relative: float) -> MetricSpec:
+    return RatioMetric.model_validate({
+        "name": "m", "kind": "ratio", "numerator": "cost_usd", "denominator": "output_tokens", "better": "lower",
+        "guardrail": {"margin": {"relative": relative}},
+    })  # fmt: skip
+
+
+def quantile(q: float, relative: float) -> QuantileMetric:
+    guardrail = {"margin": {"relative": relative}}
+    return QuantileMetric.model_validate(
+        {"name": "m", "kind": "quantile", "value": "latency_ms", "q": q, "better": "lower", "guardrail": guardrail}
+    )
+
+
+# -- five shapes -------------------------------------------------------------------------------------------------------
+
+MARGINS = {"binary 5 %": 0.01, "binary 0.3 %": 0.01, "lognormal": 0.10, "Pareto": 0.20, "ratio": 0.10}
+SHAPES = tuple(MARGINS)
+
+
+def draw(rng: np.random.Generator, t: Traffic, shape: str, harm: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return numerator and denominator a row, treatment worse by `harm` margins; ICC 0.1."""
+    u, m = alike(rng, t, 0.1), MARGINS[shape] * harm
+    treated = t.arm == 1
+    ones = np.ones(t.rows)
+    if shape.startswith("binary"):
+        base = 0.05 if shape == "binary 5 %" else 0.003
+        return (u < base + m * treated).astype(float), ones
+    scale = np.where(treated, 1 + m, 1.0)
+    if shape == "lognormal":
+        return scale * np.exp(1.5 * special.ndtri(u)), ones
+    if shape == "Pareto":
+        return scale * (1 - u) ** (-1 / 2.2), ones
+    # Cost over successes; users with low cost succeed more often, so both move together.
+    return scale * np.exp(special.ndtri(u)), (rng.random(t.rows) < 0.95 - 0.3 * u).astype(float)
+
+
+def spec_of(shape: str) -> MetricSpec:
+    margin = MARGINS[shape]
+    return proportion(margin) if shape.startswith("binary") else ratio(margin) if shape == "ratio" else mean(margin)
+
+
+def at_margin(rng: np.random.Generator, *, shape: str, users: int = 6000, rows: int = 15_000, harm: float = 1.0) -> list[str]:
+    """Ramp 1 -> 5 -> 20 -> 50 %, hourly looks: which variances call it safe, or harmful, at any look."""
+    t = traffic(rng, users, rows)
+    x, y = draw(rng, t, shape, harm)
+    spec, frozen = spec_of(shape), warm_up(t, x, y)
+    binary = shape.startswith("binary")
+    score = stratified_score(path_sums(t, x, y), RAMP, proportion=binary)
+    c = score.contrast(MARGINS[shape], "absolute" if binary else "relative")
+    safe, halt = (rho2_of(spec, frozen, alpha, RAMP) for alpha in (SAFE, HALT))
+    ready = enough(score)
+    plug, both = running(c.v_plug), running(np.maximum(c.v_plug, c.v_design))
+    return happened(**{
+        "safe by plug-in": evidence(-c.score, plug, safe, SAFE) & ready,
+        "safe by plug-in, no 30-unit gate": evidence(-c.score, plug, safe, SAFE),
+        "safe by plug-in and design": evidence(-c.score, both, safe, SAFE) & ready,
+        "safe": evidence(-c.score, c.v, safe, SAFE) & ready,
+        "safe, no 30-unit gate": evidence(-c.score, c.v, safe, SAFE),
+        "harm by design alone": evidence(c.score, running(c.v_design), halt, HALT) & ready,
+        "harm": evidence(c.score, c.v, halt, HALT) & ready,
+        "harm at 5 %": evidence(c.score, c.v, rho2_of(spec, frozen, 0.05, RAMP), 0.05) & ready,
+        "harm by design alone at 5 %": evidence(c.score, running(c.v_design), rho2_of(spec, frozen, 0.05, RAMP), 0.05) & ready,
+    })  # fmt: skip
+
+
+AT_MARGIN = {s: Study(f"truth at the margin: {s}", partial(at_margin, shape=s), 120, 3000, 200 + i) for i, s in enumerate(SHAPES)}
+
+
+# -- promotion over four stages ------------------------------------------------------------------------------------------
+
+
+def only_stage(sums: PairSums, k: int) -> PairSums:
+    """Return one stage as if the experiment began there."""
+    looks = slice(k * HOURS, (k + 1) * HOURS)
+    cells = {n: getattr(sums, n)[:, k : k + 1, looks] for n in ("units", "x", "y")}
+    pairs = {n: getattr(sums, n)[:, k : k + 1, :, k : k + 1, looks] for n in ("xx", "xy", "yx", "yy")}
+    return PairSums(**cells, **pairs, centre=sums.centre)
+
+
+def promotion(rng: np.random.Generator, *, users: int = 6000, rows: int = 24_000) -> list[str]:
+    """Harm exactly at the margin (5 % -> 6 %): is it called safe, so promoted, at least once over four stages?"""
+    t = traffic(rng, users, rows)
+    x, _ = draw(rng, t, "binary 5 %")
+    spec, frozen = spec_of("binary 5 %"), warm_up(t, x)
+    sums = path_sums(t, x)
+    score = stratified_score(sums, RAMP, proportion=True)
+    c, ready = score.contrast(0.01), enough(score)
+    fixed = (-c.score / np.sqrt(np.maximum(c.v, 1e-300)) >= 1.644854) & ready
+    restarted = []
+    for k, share in enumerate(RAMP):
+        own = stratified_score(only_stage(sums, k), (share,), proportion=True)
+        d = own.contrast(0.01)
+        restarted.append((evidence(-d.score, d.v, rho2_of(spec, frozen, SAFE, (share,)), SAFE) & enough(own)).any())
+    cumulative = evidence(-c.score, c.v, rho2_of(spec, frozen, SAFE, RAMP), SAFE) & ready
+    return happened(**{"fixed 5 % bound": fixed, "restarted in each stage": restarted, "cumulative": cumulative})
+
+
+PROMOTION = Study("promoted over four stages, harm at the margin", promotion, 200, 3000, 220)
+
+
+# -- quantile guardrails -------------------------------------------------------------------------------------------------
+
+
+def frozen_threshold(t: Traffic, value: np.ndarray, q: float) -> float | None:
+    """Return control's quantile in the warm-up, doubled until 20 calls lie above it (constants.py)."""
+    units = 200
+    while units <= t.users:
+        rows = control_start(t, units)
+        if len(rows) * (1 - q) >= 20:
+            return float(np.quantile(value[rows], q))
+        units *= 2
+    return None
+
+
+def quantile_guardrail(
+    rng: np.random.Generator, *, q: float, share: float, users: int = 4000, rows: int = 40_000, looks: int = 48, margin: float = 0.4
+) -> list[str]:
+    """Latency exactly at its margin (all of it 1.4 times as long), ten calls a user, ICC 0.2."""
+    t = traffic(rng, users, rows, (share,), looks, even=True)
+    latency = np.exp(0.6 * special.ndtri(alike(rng, t, 0.2))) * np.where(t.arm == 1, 1 + margin, 1.0)
+    threshold = frozen_threshold(t, latency, q)
+    if threshold is None:
+        return []
+    x = (latency > np.where(t.arm == 1, (1 + margin) * threshold, threshold)).astype(float)
+    spec = quantile(q, margin)
+    safe, halt = (rho2_of(spec, {"threshold": threshold}, alpha, (share,)) for alpha in (SAFE, HALT))
+    score = stratified_score(path_sums(t, x), (share,), proportion=True)
+    c = score.contrast()
+    calls = score.sums.y[:, 0].min(axis=0) * (1 - q) >= 20
+    ready = enough(score) & calls
+    alone = Traffic(np.arange(t.rows), t.look, t.stage, t.arm, t.time, t.rows, t.looks, t.shares)
+    r = stratified_score(path_sums(alone, x), (share,)).contrast()
+    row_v = running(r.v_plug)
+    z = np.where(row_v > 0, r.score / np.sqrt(np.where(row_v > 0, row_v, 1.0)), 0.0)
+    return happened(**{
+        "harm": evidence(c.score, c.v, halt, HALT) & ready,
+        "harm at 5 %": evidence(c.score, c.v, rho2_of(spec, {"threshold": threshold}, 0.05, (share,)), 0.05) & ready,
+        "safe": evidence(-c.score, c.v, safe, SAFE) & ready,
+        "safe by plug-in": evidence(-c.score, running(c.v_plug), safe, SAFE) & ready,
+        "rows, sequence: harm at 5 %": evidence(r.score, row_v, safe, SAFE) & ready,
+        "rows, sequence: safe": evidence(-r.score, row_v, safe, SAFE) & ready,
+        "rows, one look, two-sided 5 %": abs(z[-1]) > 1.959964,
+    })  # fmt: skip
+
+
+QUANTILES = {
+    (q, share): Study(f"p{100 * q:g} at the margin, share {100 * share:g} %", partial(quantile_guardrail, q=q, share=share), 100, 3000, 230 + i)
+    for i, (q, share) in enumerate([(0.95, 0.05), (0.95, 0.5), (0.99, 0.05), (0.99, 0.5)])
+}  # fmt: skip
