@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from abtest.records import Assignment, Interaction, Score
     from abtest.results import Analysis, Decision, Estimate, Finding, MetricResult
     from abtest.rollout.decide import decide
-    from abtest.simulate import simulate
     from abtest.spec import Experiment
     from abtest.store.store import Store
 
@@ -39,12 +38,11 @@ _HOME = {
     "Store": "abtest.store.store",
     "analyze": "abtest.analysis.analyze",
     "decide": "abtest.rollout.decide",
-    "simulate": "abtest.simulate",
 }
 
 __all__ = [
     "AbtestError", "Analysis", "Assignment", "Decision", "Estimate", "Experiment", "Finding", "Interaction", "MetricResult",
-    "Score", "Store", "analyze", "decide", "simulate",
+    "Score", "Store", "analyze", "decide",
 ]  # fmt: skip
 
 

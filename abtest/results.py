@@ -161,7 +161,7 @@ class MetricResult(ToDict):
 
         return effect_over_time(self.to_dict())
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         from abtest.display import format_effect, metric_label, verdict_words
 
         data = self.to_dict()
@@ -231,7 +231,7 @@ class Analysis(ToDict):
         """Return the JSON contract `abtest.analysis/1`."""
         return {"schema": "abtest.analysis/1", **super().to_dict()}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self._table().to_text()
 
     def _repr_html_(self) -> str:
@@ -300,7 +300,7 @@ class Decision(ToDict):
     checks: tuple[Check, ...] = ()
     exit_code: int = 0
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.summary
 
     def _repr_html_(self) -> str:

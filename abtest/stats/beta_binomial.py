@@ -21,7 +21,7 @@ from scipy import special
 
 from abtest.errors import InvalidInputError
 from abtest.stats.mixture import tuning
-from abtest.stats.numerics import Array, check_alpha, check_variance
+from abtest.stats.numerics import Array, check_alpha, check_variance, log_beta_tail
 
 _BISECTIONS = 100
 _LEAST_SPREAD = 1e-3  # a prior cannot be wider than this share of g*h: the tuned one is undefined for tiny v_star
@@ -143,9 +143,9 @@ def log_e_beta_mixture_sum(
     log_e = special.betaln(a0 + down, b0 + up) - special.betaln(a0, b0)
     log_e = log_e + clock / (g * h) * math.log(width) - up * math.log(g) - down * math.log(h)
     if one_sided:
-        tiny, cut = np.finfo(np.float64).tiny, h / width
-        log_e = log_e + np.log(np.maximum(special.betainc(a0 + down, b0 + up, cut), tiny))
-        log_e = log_e - np.log(special.betainc(a0, b0, cut))
+        # The Beta variable is the chance of a step down; a positive drift is below h/(g+h).
+        cut = np.asarray(g / width)
+        log_e = log_e + log_beta_tail(b0 + up, a0 + down, cut) - log_beta_tail(np.asarray(b0), np.asarray(a0), cut)
     return np.asarray(log_e)
 
 

@@ -31,12 +31,10 @@ def _rows(name: str, values: ArrayLike) -> Floats:
 
 
 def _distances(points: Floats) -> Floats:
-    """Return Euclidean distances; centred first, so that a common offset does not cost digits."""
-    centred = points - points.mean(axis=0)
-    squares = np.einsum("ij,ij->i", centred, centred)
-    d2 = squares[:, None] + squares[None, :] - 2.0 * (centred @ centred.T)
-    np.fill_diagonal(d2, 0.0)
-    return np.sqrt(np.maximum(d2, 0.0))
+    """Return Euclidean distances, from differences: products of coordinates lose equal points."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(points, points), dtype=np.float64)
 
 
 def _statistics(matrix: Floats, first: Floats) -> Floats:

@@ -18,6 +18,7 @@ from abtest.stats.multiplicity import check_level
 LiftMethod = Literal["auto", "log", "delta", "fieller"]
 
 _LARGEST = 1e75  # lifts and variances beyond this are a baseline of zero
+_SMALLEST = 1e-40  # a squared relative error below what floats can tell
 _NEAR_ZERO = 3.0  # standard errors from zero below which a baseline is divided by through Fieller only
 
 
@@ -59,6 +60,8 @@ def relative_lift(
     if max(abs(treatment.value), control.variance, treatment.variance) > _LARGEST:
         return Estimate.unknown("zero_baseline", method=name, alpha=alpha, note="control is next to zero")
     c, t = control.value, treatment.value
+    if absolute.status == "ok" and control.se2 + treatment.se2 < _SMALLEST:
+        return Estimate(value, alpha=alpha, method=name, status="zero_variance")
     if absolute.status != "ok":
         return Estimate(value, alpha=alpha, method=name, status=absolute.status)
     if method == "auto":
@@ -72,6 +75,8 @@ def relative_lift(
         return _fieller_lift(value, control, treatment, reference, absolute)
     if method == "delta":
         se = math.sqrt(treatment.se2 + control.se2 * t * t)
+        if se * se < _SMALLEST:
+            return Estimate(value, alpha=alpha, method=name, status="zero_variance")
         lower, upper = wald_interval(value, se, reference, "two-sided", alpha)
         pvalue = tail_pvalue(value / se, reference, "two-sided")
         return Estimate(value, se, lower, upper, pvalue, None, alpha, name, details={"df": reference.df})
@@ -96,8 +101,10 @@ def _log_lift(
         return Estimate(value, alpha=alpha, method="lift_log", status="unsupported", note="arms of different sign")
     sign = math.copysign(1.0, c)
     a, b = _in_units_of(treatment, abs(t)).se2, control.se2
-    if not 0.0 < a + b < _LARGEST:
+    if not a + b < _LARGEST:
         return Estimate(value, alpha=alpha, method="lift_log", status="unsupported", note="an arm is next to zero")
+    if a + b < _SMALLEST:
+        return Estimate(value, alpha=alpha, method="lift_log", status="zero_variance")
     df = welch_df(a, treatment.n, b, control.n)
     if equal_var:  # of the logarithms: equal coefficients of variation
         df = float(treatment.n + control.n - 2)

@@ -67,6 +67,8 @@ def wald_interval(
 def welch_df(a: float, n_a: int, b: float, n_b: int) -> float:
     """Return Satterthwaite's degrees of freedom for two squared standard errors a and b."""
     # Shares of the total, because squares of very small or very large variances leave the range of floats.
+    if a + b <= 0.0:
+        return float(n_a + n_b - 2)
     share = a / (a + b)
     return 1.0 / (share**2 / (n_a - 1) + (1.0 - share) ** 2 / (n_b - 1))
 
@@ -181,7 +183,7 @@ def arm_levels(
         return Arms(level(control, columns), level(treatment, columns))
     c, t = float(thetas[0] or 0.0), float(thetas[1] or 0.0)
     x = level(both, Columns(columns.covariate, columns.covariate_denominator))
-    extra = 0.0 if x is None or adjustment == "pooled" else (t - c) ** 2 * x.se2
+    extra = 0.0 if x is None or adjustment == "pooled" else (t - c) * (t - c) * x.se2
     return Arms(
         level(control, columns, theta=c, centre=centre), level(treatment, columns, theta=t, centre=centre), c, t, extra
     )

@@ -231,12 +231,12 @@ def _linearise(m: Moments, numerator: int, denominator: int | None) -> _Linear |
     if denominator is None:
         a[numerator] = 1.0
         return _Linear(float(m.mean[numerator]), float(m.tail[numerator]), a)
-    y = float(m.mean[denominator] + m.tail[denominator])
+    y = float(m.mean[denominator]) + float(m.tail[denominator])
     if y == 0.0:
         return None
-    ratio = float(m.mean[numerator] + m.tail[numerator]) / y
+    ratio = (float(m.mean[numerator]) + float(m.tail[numerator])) / y
     a[numerator] = 1.0 / y
-    a[denominator] -= ratio / y
+    a[denominator] = float(a[denominator]) - ratio / y
     return _Linear(ratio, 0.0, a)
 
 
@@ -297,7 +297,8 @@ def level(m: Moments, columns: Columns | None = None, *, theta: float = 0.0, cen
         x = _linearise(m, c.covariate, c.covariate_denominator)
         if x is None:
             return None
-        a = a - theta * x.coefficients
+        with np.errstate(over="ignore", invalid="ignore"):
+            a = a - theta * x.coefficients
         tail = tail - theta * ((x.value - centre) + x.tail)
         value, tail = value + tail, tail - ((value + tail) - value)
     return Level(m.n, value, max(_quadratic(m, a, a), 0.0) / (m.n - 1), tail)

@@ -102,3 +102,16 @@ def mean_log(logs: list[Array]) -> Array:
     for one in logs[1:]:
         total = np.logaddexp(total, one)
     return total - math.log(len(logs))
+
+
+def log_beta_tail(a: Array, b: Array, x: Array) -> Array:
+    """Return log P(Beta(a, b) > x); a lower bound, tight to a small factor, where the probability underflows.
+
+    The tail is x^a (1-x)^b F/(b B(a, b)) with F = 2F1(a+b, 1; b+1; 1-x), a series whose terms fall by
+    (a+b+n)(1-x)/(b+1+n): between its first and its last value, 1-x. The smaller of the two bounds F from below, which
+    keeps an e-value built on it valid.
+    """
+    tail = special.betaincc(a, b, x)
+    ratio = np.minimum((a + b) * (1.0 - x) / (b + 1.0), 1.0 - x)
+    bound = a * np.log(x) + b * np.log1p(-x) - np.log(b) - special.betaln(a, b) - np.log1p(-ratio)
+    return np.where(tail > 1e-290, np.log(np.maximum(tail, 1e-290)), np.minimum(bound, 0.0))

@@ -29,7 +29,7 @@ from scipy import special
 
 from abtest.errors import InvalidInputError
 from abtest.results import Estimate
-from abtest.stats.numerics import Alternative, Array, anytime_pvalue, check_alpha
+from abtest.stats.numerics import Alternative, Array, anytime_pvalue, check_alpha, log_beta_tail
 
 DEFAULT_RATIOS: Array = np.exp(np.linspace(math.log(1.5), math.log(50.0), 16))
 """Rate ratios to bet on, equally spaced in the logarithm: from "half more" to "fifty times"."""
@@ -147,9 +147,7 @@ def log_e_beta_mixture(
     log_e = special.betaln(a + x_t, b + x_c) - special.betaln(a, b) - x_t * np.log(q) - x_c * np.log1p(-q)
     if alternative == "two-sided":
         return np.asarray(log_e)
-    tiny = np.finfo(np.float64).tiny  # keeps log finite where the posterior tail underflows
-    posterior, prior = special.betaincc(a + x_t, b + x_c, q), special.betaincc(a, b, q)
-    return np.asarray(log_e + np.log(np.maximum(posterior, tiny)) - np.log(np.maximum(prior, tiny)))
+    return np.asarray(log_e + log_beta_tail(a + x_t, b + x_c, q) - log_beta_tail(a, b, q))
 
 
 def log_e_points_margin(

@@ -7,7 +7,6 @@ Files are read one after the other into a spool; a spool that is full enough goe
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from abtest.ingest.lines import LINE_LIMIT, LineReader, document
 from abtest.store.load_files import LogFile, Progress, expand
 from abtest.store.load_merge import merge, waiting_scores
 from abtest.store.load_report import FailedFile, FileCount, IngestReport, Totals
+from abtest.store.load_scratch import scratch
 from abtest.store.load_spool import Spool
 
 BATCH_BYTES = 64 * 1024 * 1024
@@ -63,8 +63,8 @@ def load(
     files = expand(paths)
     if source != "auto":
         get(source)
-    with tempfile.TemporaryDirectory(prefix="abtest-load-") as folder:
-        spool = Spool(Path(folder))
+    with scratch() as folder:
+        spool = Spool(folder)
         try:
             loader = _Loader(con, spool, source=source, keep_text=keep_text)
             for path in files:

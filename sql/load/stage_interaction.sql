@@ -1,5 +1,5 @@
 -- Reads the spool of validated interactions. Keys with an underscore are the loader's: "_s" and "_n" place and size of
--- the record in the spool, "_f" file, "_l" line, "_o" byte offset, "_x" source, "_t" time, "_a" attributes (sorted keys).
+-- the record in the spool, "_f" file, "_l" line, "_o" byte offset, "_x" source, "_t" time, "_a" sorted attributes.
 CREATE OR REPLACE TEMP TABLE load_interaction AS
 SELECT
     "_s" AS pos, "_n" AS size, "_f" AS file_id, "_l" AS line, "_o" AS byte_offset, "_x" AS source, interaction_id,

@@ -187,7 +187,7 @@ class _Log:
             for moment in [first - (0.0 if self.chance(0.3) else 0.25), *self.rng.uniform(0, 31, size=int(self.rng.integers(0, 3)))]:
                 where = position if self.sticky and not self.chance(0.1) else float(self.rng.random())
                 reason = self.pick("split", "split", "split", None, "targeting_match", "cached")
-                reason = self.pick("default", "error", "stale", "disabled") if self.chance(0.1) else reason
+                reason = self.pick("default", "error", "STALE", "Disabled") if self.chance(0.1) else reason
                 record = assign(key, self.arm(where, float(moment)), float(moment), reason=reason)
                 record["experiment_id"] = "e" if self.chance(0.95) else "other"
                 self.records.append(record)
@@ -196,11 +196,10 @@ class _Log:
 
     def request(self, key: str, user: str, arm: str, moment: float) -> None:
         attempts = int(self.pick(1, 1, 1, 2, 3))
-        summed = self.spec["population"]["per_request"] == "sum"
         named = self.chance(0.85)
         for n in range(attempts if named else 1):
-            # With "sum" a request stays in one stage and one hour; otherwise its attempts wander, and tie.
-            later = 0.0 if summed or self.chance(0.4) else float(self.rng.choice([0.0001, 0.2, 1.5]))
+            # Attempts wander into later hours and stages, and tie.
+            later = 0.0 if self.chance(0.4) else float(self.rng.choice([0.0001, 0.2, 1.5]))
             moment = min(moment + later * n, 31.5)
             own = arm if not self.chance(0.01) else self.pick("A", "B", "ghost")
             self.one_call(f"{key}c{n}" if attempts > 1 or self.chance(0.5) else key, key if named else None, user, own, moment, n)

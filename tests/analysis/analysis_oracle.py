@@ -6,6 +6,7 @@ The rules (DESIGN §3, FORMATS "Late scores", the docstrings of metrics):
   experiment_id, or because its unit was assigned at that moment.
 * Its arm is its own variant when that belongs to the experiment, else what its unit was assigned last.
 * One call stands for a request: the last or the first attempt of one unit in one arm ("sum" adds the numbers of all).
+  The whole request belongs to the hour and stage of that call, and was randomised only when all of its calls were.
 * A unit seen in two of the spec's arms within a stage is contaminated and left out of that stage.
 * NULL means that the row cannot tell: it is in neither numerator nor denominator.
 """
@@ -22,7 +23,7 @@ from analysis_logs import HOUR_US, Record, us
 
 Cell = tuple[str, int]
 GENERATION = {None, "chat", "text_completion", "generate_content"}
-UNRANDOM = {"default", "error", "stale", "disabled"}
+UNRANDOM = {"default", "error", "stale", "disabled"}  # as OTel writes them; OpenFeature SDKs use capitals
 MANIFEST = ("model", "prompt_name", "prompt_version", "prompt_sha256", "embedding_model_version", "index_id", "ruleset_version")
 
 
@@ -116,7 +117,7 @@ class Oracle:
         self.arms = [spec["control"], *spec["treatments"]]
         self.allocation = [(us(a["at"]), a["share"]) for a in spec.get("allocation", [])]
         begun = [row for row in self.allocation if row[0] <= as_of] or self.allocation[:1]
-        self.starts = [t for t, _ in begun] or [0]
+        self.starts = [t for t, _ in begun] or [us(spec["start"]) if "start" in spec else 0]
         self.shares: list[float | None] = [q for _, q in begun] or [None]
         self.as_of = min(as_of, us(spec["end"])) if "end" in spec else as_of
         self.begin = max(self.starts[0], us(spec["start"]) if "start" in spec else 0)
@@ -166,8 +167,10 @@ class Oracle:
         if not ours and variant is None:
             return None
         arm = r["variant"] if ours and r.get("variant") is not None else variant
-        stage = sum(1 for start in self.starts[1:] if ts >= start)
-        return Call(r, unit, arm, ts, stage, ts // HOUR_US, reason in UNRANDOM)
+        return Call(r, unit, arm, ts, self._stage(ts), ts // HOUR_US, (reason or "").lower() in UNRANDOM)
+
+    def _stage(self, ts: int) -> int:
+        return sum(1 for start in self.starts[1:] if ts >= start)
 
     # which call stands for its request
 
@@ -178,7 +181,11 @@ class Oracle:
                 self.requests[c.unit, c.arm, c.record.get("request_id") or c.record["interaction_id"]].append(c)
         for group in self.requests.values():
             ordered = sorted(group, key=lambda c: (c.ts, c.record.get("attempt") or 0, c.record["interaction_id"]))
-            (ordered[0] if self.how == "first" else ordered[-1]).head = True
+            head = ordered[0] if self.how == "first" else ordered[-1]
+            head.head = True
+            unrandom = any(c.unrandom for c in group)
+            for c in group:
+                c.stage, c.hour, c.unrandom = self._stage(head.ts), head.ts // HOUR_US, unrandom
 
     # scores: which interaction, which one counts
 

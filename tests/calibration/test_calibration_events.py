@@ -32,8 +32,8 @@ def test_rate_ratio_on_requests(p_t, p_c):
         hits.append(hit.any(axis=1))
         stops.append(np.where(hits[-1], hit.argmax(axis=1) + 1, requests + 1))
     rate, median = float(np.mean(hits)), float(np.median(stops))
-    report(f"rate ratio, requests 90/10, alpha 1 %, {p_c:.1%} -> {p_t:.1%}", seed, runs, false_alarm=rate if p_t == p_c
-           else None, power=None if p_t == p_c else rate, median_requests=median)  # fmt: skip
+    numbers = {"false_alarm": rate} if p_t == p_c else {"power": rate, "median_requests": median}
+    report(f"rate ratio, requests 90/10, alpha 1 %, {p_c:.1%} -> {p_t:.1%}", seed, runs, **numbers)
     if p_t == p_c:
         assert rate <= at_most(alpha, runs)
     else:

@@ -31,7 +31,20 @@ def test_anytime_two_sided_informed(shape):
     report(f"anytime two-sided informed, {shape.name}", seed, runs, false_alarm=found["null"][0],
            stop=found["mde"][1], power=found["mde"][0], stop_se=stop_se)  # fmt: skip
     assert found["null"][0] <= at_most(ALPHA, runs)
-    assert found["mde"][1] <= 1.05 + size(0.1, 0.0)
+    assert found["mde"][1] <= 1.05 + 2 * stop_se
+
+
+def test_anytime_two_sided_informed_without_noise_of_few_runs():
+    runs, seed = size(4000, 40_000), 111
+    rng = np.random.default_rng(seed)
+    rates: list[tuple[float, float]] = []
+    for drift in (0.0, DRIFT):
+        log_e = mixture.log_e_informed(brownian(rng, runs, LOOKS, drift), LOOKS, DRIFT, DRIFT / 3)
+        rates.append(first_crossing(log_e >= -math.log(ALPHA), LOOKS)[:2])
+    report("anytime two-sided informed (Brownian)", seed, runs, false_alarm=rates[0][0], power=rates[1][0],
+           stop=rates[1][1])  # fmt: skip
+    assert rates[0][0] <= at_most(ALPHA, runs)
+    assert rates[1][1] <= 1.05 + size(0.02, 0.0)
 
 
 def test_anytime_one_sided_harm():

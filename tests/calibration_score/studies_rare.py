@@ -4,13 +4,14 @@ the halt budget, or, with the other half, by the rate ratio on first events when
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from score_paths import RAMP, Study, Traffic, alike, enough, evidence, happened, path_sums, rho2_of, traffic, warm_up
 from studies_harm import EVENT
 
-from abtest.stats.rate_ratio import log_e_rate_ratio_path
+from abtest.stats.rate_ratio import DEFAULT_RATIOS, log_e_rate_ratio_path
 from abtest.stats.score import stratified_score
 
 MARGIN = 0.01
@@ -30,8 +31,31 @@ def first_events(t: Traffic, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return events[0], events[1], np.divide(risk[0], total, out=np.zeros(t.looks), where=total > 0)
 
 
-def rule(t: Traffic, x: np.ndarray, alpha: float) -> dict[str, np.ndarray]:
-    """Return (B,) what each half of the rule says at every look."""
+ALPHAS = (0.01, 0.0025)
+"""A guardrail's share of the halt budget: alone, and one of four."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the parts of the rule say at every look."""
+
+    mixture: dict[float, np.ndarray]
+    log_e: np.ndarray
+    z: np.ndarray  # (estimate - margin) / its standard error at the margin
+
+    def rejects(self, alpha: float) -> np.ndarray:
+        return self.log_e >= -math.log(alpha)
+
+    def rare(self, alpha: float, z: float = 0.0) -> np.ndarray:
+        """The rate ratio's half: rejects, and the estimate is past the margin (by z standard errors)."""
+        return self.rejects(alpha / 2) & (self.z > z)
+
+    def halt(self, alpha: float, z: float = 0.0) -> np.ndarray:
+        return self.mixture[alpha] | self.rare(alpha, z)
+
+
+def listen(t: Traffic, x: np.ndarray) -> Said:
+    """Return what analysis/judge.py would see at every look."""
     score = stratified_score(path_sums(t, x), t.shares, proportion=True)
     c = score.contrast(MARGIN)
     control = np.flatnonzero(t.arm == 0)
@@ -39,13 +63,11 @@ def rule(t: Traffic, x: np.ndarray, alpha: float) -> dict[str, np.ndarray]:
     # The constants are frozen when control has 200 units; without them the mixture is silent.
     frozen_at = t.look[control[np.sort(seen)[199]]] if len(seen) >= 200 else t.looks
     ready = enough(score) & (np.arange(t.looks) >= frozen_at) & (c.v > 0)
-    mixture = evidence(c.score, c.v, rho2_of(EVENT, warm_up(t, x), alpha / 2, t.shares), alpha / 2) & ready
+    frozen = warm_up(t, x)
+    mixture = {a: evidence(c.score, c.v, rho2_of(EVENT, frozen, a / 2, t.shares), a / 2) & ready for a in ALPHAS}
     log_e = log_e_rate_ratio_path(*first_events(t, x))
-    rejects = log_e >= -math.log(alpha / 2)
-    weight = np.where(c.weight > 0, c.weight, np.nan)
-    with np.errstate(invalid="ignore"):
-        past = c.score / weight > 0  # the estimate minus the margin
-    return {"mixture": mixture, "ratio": rejects, "past": past, "rare": rejects & past, "halt": mixture | (rejects & past)}
+    z = np.where(c.weight > 0, c.score / np.sqrt(np.maximum(c.v, 1e-300)), -np.inf)
+    return Said(mixture, log_e, z)
 
 
 def judged(
@@ -59,11 +81,12 @@ def judged(
         keep = (t.arm == 1) | (rng.random(t.rows) < 1 / more)
         t = Traffic(t.unit[keep], t.look[keep], t.stage[keep], t.arm[keep], t.time[keep], t.users, t.looks, t.shares)
     x = (alike(rng, t, icc) < base + drift * t.time + effect * (t.arm == 1)).astype(float)
+    said = listen(t, x)
     facts = {}
-    for alpha in (0.01, 0.0025):
-        said = rule(t, x, alpha)
-        facts |= {f"halt {alpha:g}": said["halt"], f"mixture half {alpha:g}": said["mixture"], f"rare half {alpha:g}": said["rare"]}
-        facts |= {f"ratio rejects {alpha:g}": said["ratio"], f"halt at the last look {alpha:g}": said["halt"][-1]}
+    for a in ALPHAS:
+        facts |= {f"halt {a:g}": said.halt(a), f"mixture half {a:g}": said.mixture[a], f"rare half {a:g}": said.rare(a)}
+        facts |= {f"ratio rejects {a:g}": said.rejects(a / 2), f"halt at the last look {a:g}": said.halt(a)[-1]}
+        facts |= {f"halt if 1 s.e. past {a:g}": said.halt(a, 1.0), f"halt if 2 s.e. past {a:g}": said.halt(a, 2.0)}
     return happened(**facts)
 
 
@@ -74,7 +97,7 @@ def _cells() -> dict[str, Study]:
             for name, effect in (("no effect", 0.0), ("half of the margin", MARGIN / 2), ("at the margin", MARGIN)):
                 seed += 1
                 label = f"{100 * (1 - share):.0f}/{100 * share:.0f}, base {100 * base:g} %, {name}"
-                cells[label] = Study(f"rare rule: {label}", partial(judged, base=base, effect=effect, share=share), 60, 3000, seed)
+                cells[label] = Study(f"rare rule: {label}", partial(judged, base=base, effect=effect, share=share), 25, 1000 if effect else 3000, seed)
     cells["ramp, base 2 -> 8 %, no effect"] = Study(
         "rare rule: ramp, base 2 -> 8 %, no effect", partial(judged, base=0.02, drift=0.06, effect=0.0, share=None), 60, 3000, 330)  # fmt: skip
     cells["50/50, base 2 %, no effect, 20 % more requests"] = Study(
@@ -88,21 +111,99 @@ def _cells() -> dict[str, Study]:
 RULE = _cells()
 
 
-def detection(rng: np.random.Generator, *, base: float, users: int = 3000, rows: int = 4000, alpha: float = 0.01) -> dict[str, float]:
+def merged(t: Traffic, x: np.ndarray, looks: int) -> np.ndarray:
+    """Return log E where `looks` consecutive looks are one batch with one at-risk share (the last one so far)."""
+    hit = np.flatnonzero(x > 0)
+    users, at = np.unique(t.unit[hit], return_index=True)
+    first = np.full(t.users, t.rows)
+    first[users] = hit[at]
+    at_risk = np.arange(t.rows) <= first[t.unit]
+    event = np.zeros(t.rows, dtype=bool)
+    event[hit[at]] = True
+    pad = -t.looks % looks
+
+    def within(rows: np.ndarray) -> np.ndarray:
+        counts = np.pad(np.bincount(t.look[rows], minlength=t.looks), (0, pad)).reshape(-1, looks)
+        return np.cumsum(counts, axis=1).astype(float)
+
+    e1, e0, r1, r0 = (within(what & (t.arm == a)) for what, a in ((event, 1), (event, 0), (at_risk, 1), (at_risk, 0)))
+    q = r1 / np.maximum(r1 + r0, 1.0)
+    logs = []
+    for ratio in DEFAULT_RATIOS:
+        part = e1 * math.log(ratio) - (e1 + e0) * np.log1p(q * (ratio - 1))
+        part = np.where((q > 0) & (q < 1), part, 0.0)
+        done = np.concatenate([[0.0], np.cumsum(part[:, -1])[:-1]])
+        logs.append((done[:, None] + part).ravel()[: t.looks])
+    return np.logaddexp.reduce(logs) - math.log(len(logs))
+
+
+def detection(rng: np.random.Generator, *, base: float, users: int = 3000, rows: int = 4000, a: float = 0.01) -> dict[str, float]:
     """Requests until the halt, 90/10, base -> 5 %, sticky users; a look every 10 requests. Never: infinity."""
     t = traffic(rng, users, rows, (0.1,), rows // 10)
     t = Traffic(t.unit, np.arange(t.rows) // 10, t.stage, t.arm, t.time, t.users, t.looks, t.shares)
     x = (alike(rng, t, 0.05) < np.where(t.arm == 1, 0.05, base)).astype(float)
-    said = rule(t, x, alpha)
+    said = listen(t, x)
 
     def when(what: np.ndarray) -> float:
         return 10.0 * (int(np.argmax(what)) + 1) if what.any() else math.inf
 
-    whole = log_e_rate_ratio_path(*first_events(t, x)) >= -math.log(alpha)
-    return {"rule": when(said["halt"]), "mixture half": when(said["mixture"]), "rare half": when(said["rare"]), "rate ratio with all of alpha": when(whole)}
+    events = first_events(t, x)
+    ratio = {
+        "at-risk share, batches of 10": said.log_e,
+        "at-risk share, batches of 50": merged(t, x, 5),
+        "at-risk share, batches of 200": merged(t, x, 20),
+        "configured share": log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, 0.1)),
+    }
+    by = {"rule": said.halt(a), "rule if 1 s.e. past": said.halt(a, 1.0), "rule if 2 s.e. past": said.halt(a, 2.0), "mixture half": said.mixture[a]}
+    for name, log_e in ratio.items():
+        by[f"rate ratio, all of alpha, {name}"] = log_e >= -math.log(a)
+        by[f"rule, {name}"] = ((log_e >= -math.log(a / 2)) & (said.z > 0)) | said.mixture[a]
+    return {name: when(what) for name, what in by.items()}
 
 
 DETECTION = {
     "0.5 -> 5 %": Study("detection 90/10, 0.5 -> 5 %", partial(detection, base=0.005), 80, 2000, 340),
     "0 -> 5 %": Study("detection 90/10, 0 -> 5 %", partial(detection, base=0.0), 80, 2000, 341),
 }
+
+
+def thin_hours(rng: np.random.Generator, *, an_hour: int, base: float = 0.005) -> dict[str, float]:
+    """4,000 requests, base -> 5 %, 90/10, `an_hour` requests an hour: does the rate ratio halt within them?"""
+    rows = 4000
+    t = traffic(rng, 3000, rows, (0.1,), rows // an_hour)
+    t = Traffic(t.unit, np.arange(t.rows) // an_hour, t.stage, t.arm, t.time, t.users, t.looks, t.shares)
+    x = (alike(rng, t, 0.05) < np.where(t.arm == 1, 0.05, base)).astype(float)
+    log_e = log_e_rate_ratio_path(*first_events(t, x)) >= -math.log(0.01)
+    return {"requests": float(an_hour) * (int(np.argmax(log_e)) + 1) if log_e.any() else math.inf}
+
+
+THIN = {n: Study(f"detection with {n} requests an hour", partial(thin_hours, an_hour=n), 60, 2000, 350 + n) for n in (1, 2, 5, 20, 100)}
+
+
+def thin_null(
+    rng: np.random.Generator, *, base: float, share: float, an_hour: int = 10, icc: float = 0.3, more: float = 1.0, users: int = 600, rows: int = 6000
+) -> list[str]:
+    """No effect, few requests an hour: false alarms of the rate ratio at 5 %, hour by hour and with hours merged."""
+    t = traffic(rng, users, rows, (share,), 1)
+    keep = (t.arm == 1) | (rng.random(t.rows) < 1 / more)
+    kept = int(keep.sum())
+    look = np.arange(kept) // an_hour
+    t = Traffic(t.unit[keep], look, t.stage[keep], t.arm[keep], t.time[keep], users, int(look[-1]) + 1, (share,))
+    x = (alike(rng, t, icc) < base).astype(float)
+    events = first_events(t, x)
+    level = math.log(20)
+    return happened(**{
+        "hour by hour": log_e_rate_ratio_path(*events) >= level,
+        "merged to 50": merged(t, x, 50 // an_hour) >= level,
+        "merged to 200": merged(t, x, 200 // an_hour) >= level,
+        "configured share": log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, share)) >= level,
+    })  # fmt: skip
+
+
+THIN_NULL = {
+    (base, share, more): Study(
+        f"no effect, 10 requests an hour, base {100 * base:g} %, share {100 * share:g} %, {more:g} times the requests, ICC 0.3",
+        partial(thin_null, base=base, share=share, more=more), 60, 3000, 360 + i,
+    )
+    for i, (base, share, more) in enumerate([(0.05, 0.1, 1.0), (0.05, 0.5, 1.0), (0.3, 0.5, 1.0), (0.3, 0.1, 1.0), (0.05, 0.5, 1.2), (0.3, 0.5, 1.2)])
+}  # fmt: skip

@@ -145,12 +145,25 @@ def frozen_threshold(t: Traffic, value: np.ndarray, q: float) -> float | None:
     return None
 
 
+def worse(latency: np.ndarray, treated: np.ndarray, q: float, margin: float, change: str) -> np.ndarray:
+    """Return latencies whose treatment's q-quantile is exactly 1 + margin times control's exp(0.6 z_q)."""
+    top, p90 = np.exp(0.6 * special.ndtri(q)), np.exp(0.6 * special.ndtri(0.9))
+    if change == "scale":
+        return latency * np.where(treated, 1 + margin, 1.0)
+    if change == "shift":
+        return latency + margin * top * treated
+    stretch = ((1 + margin) * top - p90) / (top - p90)
+    return np.where(treated & (latency > p90), p90 + stretch * (latency - p90), latency)
+
+
 def quantile_guardrail(
-    rng: np.random.Generator, *, q: float, share: float, users: int = 4000, rows: int = 40_000, looks: int = 48, margin: float = 0.4
+    rng: np.random.Generator, *, q: float, share: float, users: int = 4000, rows: int = 40_000, looks: int = 48, margin: float = 0.4,
+    change: str = "scale",
 ) -> list[str]:
-    """Latency exactly at its margin (all of it 1.4 times as long), ten calls a user, ICC 0.2."""
+    """Latency exactly at its margin, ten calls a user, ICC 0.2. `change`: all of it 1.4 times as long ("scale"), the
+    same delay for every call ("shift"), or only what is slower than the p90 ("tail")."""
     t = traffic(rng, users, rows, (share,), looks, even=True)
-    latency = np.exp(0.6 * special.ndtri(alike(rng, t, 0.2))) * np.where(t.arm == 1, 1 + margin, 1.0)
+    latency = worse(np.exp(0.6 * special.ndtri(alike(rng, t, 0.2))), t.arm == 1, q, margin, change)
     threshold = frozen_threshold(t, latency, q)
     if threshold is None:
         return []
@@ -179,4 +192,12 @@ def quantile_guardrail(
 QUANTILES = {
     (q, share): Study(f"p{100 * q:g} at the margin, share {100 * share:g} %", partial(quantile_guardrail, q=q, share=share), 100, 3000, 230 + i)
     for i, (q, share) in enumerate([(0.95, 0.05), (0.95, 0.5), (0.99, 0.05), (0.99, 0.5)])
+}  # fmt: skip
+
+CHANGES = {
+    (change, users): Study(
+        f"p99 at the margin, share 50 %, {change}, {users} users",
+        partial(quantile_guardrail, q=0.99, share=0.5, users=users, rows=10 * users, change=change), 60, 2000 if users < 9999 else 400, 240 + i,
+    )
+    for i, (change, users) in enumerate([("shift", 4000), ("tail", 4000), ("shift", 40_000), ("tail", 40_000), ("scale", 40_000)])
 }  # fmt: skip

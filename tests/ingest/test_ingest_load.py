@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from abtest.store import load as load_module
 from abtest.store import load_merge
 from abtest.store.load import load
 from abtest.store.load_report import TABLES, IngestReport
+from abtest.store.load_scratch import PREFIX, scratch
 
 Con = duckdb.DuckDBPyConnection
 Write = Callable[..., Path]
@@ -421,13 +423,17 @@ def test_kill_at_any_moment_and_run_again(tmp_path: Path, call: Call) -> None:
         "module.load(con, [sys.argv[2]])\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "killed.duckdb"), str(logs)]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
     for delay in (0.05, 0.35, 0.7):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(delay)
             process.kill()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    assert list(scratch.iterdir()) == []
     con = duckdb.connect(str(tmp_path / "killed.duckdb"))
     assert rows(con, "SELECT count(*), count(DISTINCT interaction_id) FROM interaction") == [(18_000, 18_000)]
     assert rows(con, "SELECT count(*), sum(inserted), sum(quarantined) FROM file_ledger") == [(12, 18_000, 12)]
@@ -515,6 +521,23 @@ def test_nothing_is_left_behind(
     load(con, [write(call("a"), b"bad", call("a", turn=2))])
     assert list(folder.iterdir()) == []
     assert one(con, "SELECT count(*) FROM duckdb_tables() WHERE temporary") == 0
+
+
+def test_folders_of_killed_loads_are_removed_and_those_of_live_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stale = tmp_path / f"{PREFIX}stale"
+    stale.mkdir()
+    (stale / "lock").touch()
+    unready = tmp_path / f"{PREFIX}unready"
+    unready.mkdir()
+    with scratch() as live, scratch() as other:
+        assert not stale.exists()
+        assert live.is_dir()
+        assert other.is_dir()
+        assert unready.is_dir()
+    assert list(tmp_path.iterdir()) == [unready]
 
 
 def test_the_file_can_be_moved_away_after_the_load(con: Con, write: Write, call: Call, tmp_path: Path) -> None:

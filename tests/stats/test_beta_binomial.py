@@ -8,6 +8,7 @@ from scipy import special
 
 from abtest.errors import InvalidInputError
 from abtest.stats import beta_binomial as bb
+from abtest.stats import numerics
 
 calm = settings(deadline=None, max_examples=80)
 trials = st.integers(0, 10**7).flatmap(lambda t: st.tuples(st.integers(0, t), st.just(t)))
@@ -73,6 +74,22 @@ def test_boundary_is_where_the_evidence_is_enough():
         log_e = bb.log_e_beta_mixture_sum(edge, v, r, 0.1, 0.9, one_sided=one_sided)
         np.testing.assert_allclose(log_e, -math.log(0.05), rtol=1e-9)
     assert bb.beta_binomial_boundary(0.0, 0.05, 1.0, 0.1, 0.9) == 0
+
+
+def test_one_sided_sum_stays_honest_where_its_tail_underflows():
+    v = 0.09 * 1e6
+    log_e = bb.log_e_beta_mixture_sum([-1e5, -5e4, -1e3, 0.0], v, 2.0, 0.1, 0.9, one_sided=True)
+    assert (log_e < 0).all()
+    assert (np.diff(log_e) > 0).all()
+
+
+def test_log_beta_tail_where_the_probability_underflows():
+    for a, b, x in ((3.0, 4000.0, 0.2), (30.0, 900.0, 0.6), (0.5, 2000.0, 0.4), (1000.0, 1e6, 0.5)):
+        t = x + (1 - x) * np.linspace(0, 1, 200_001)[:-1] ** 3
+        logs = (a - 1) * np.log(t) + (b - 1) * np.log1p(-t) - special.betaln(a, b)
+        exact = logs.max() + math.log(np.trapezoid(np.exp(logs - logs.max()), t))
+        ours = float(numerics.log_beta_tail(np.array(a), np.array(b), np.array(x)))
+        assert exact - 0.05 < ours < exact + 1e-6
 
 
 def test_quantile_ranks():

@@ -155,6 +155,15 @@ def test_bad_numbers_are_refused(call):
         call()
 
 
+def test_beta_mixture_stays_honest_where_its_tail_underflows():
+    # Millions of events the other way: the plain mixture is sure of a difference, the one-sided one is not.
+    both = rr.log_e_beta_mixture(1000, 10**6, 0.5, alternative="two-sided")
+    larger = rr.log_e_beta_mixture([0, 10, 1000, 10**5], 10**6, 0.5)
+    assert both > 1e5
+    assert (larger < -10).all()
+    assert (np.diff(larger) > -1e-6).all()  # rounding of terms near 1e6
+
+
 def test_default_grid_is_frozen():
     assert rr.DEFAULT_RATIOS[0] == pytest.approx(1.5)
     assert rr.DEFAULT_RATIOS[-1] == pytest.approx(50)
