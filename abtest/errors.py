@@ -30,7 +30,9 @@ class AbtestError(Exception):
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, file: str | None = None, key: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, file: str | None = None, key: str | None = None, hint: str | None = None
+    ) -> None:
         """Keep the parts apart, so that the command line can print them and JSON can carry them."""
         super().__init__(message)
         self.message = message

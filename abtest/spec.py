@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -113,7 +114,7 @@ class FlagTarget(Strict):
     file: str
     key: str
     format: Literal["flagd"] = "flagd"
-    variants: dict[str, str] = {}
+    variants: Mapping[str, str] = Field(default_factory=dict)
 
 
 class Halt(Strict):
@@ -154,12 +155,12 @@ class Experiment(Strict):
     warm_up_units: Annotated[int, Field(ge=30)] = 200
     budget: Budget = Budget()
     population: Population = Population()
-    arms: dict[str, ArmManifest] = {}
+    arms: Mapping[str, ArmManifest] = Field(default_factory=dict)
     metrics: Annotated[list[AnyMetric], Field(min_length=1)]  # type: ignore[valid-type]
     sequential: Sequential = Sequential()
-    ramp: list[RampStage] = []
+    ramp: Sequence[RampStage] = ()
     traffic: Traffic = Traffic()
-    allocation: list[Allocation] = []
+    allocation: Sequence[Allocation] = ()
     halt: Halt = Halt()
     policy: Policy = Policy()
     freshness: Freshness | None = None
@@ -176,11 +177,11 @@ class Experiment(Strict):
             if arm not in self.arm_names:
                 raise ValueError(f"arms.{arm}: no such arm; {did_you_mean(arm, self.arm_names)}")
         shares = [s.share for s in self.ramp if s.share is not None]
-        if any(b <= a for a, b in zip(shares, shares[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(shares)):
             raise ValueError(f"ramp: shares must grow from stage to stage, these are {shares}")
         if any(s.stage == "shadow" for s in self.ramp[1:]):
             raise ValueError("ramp: a shadow stage comes first")
-        if any(b.at <= a.at for a, b in zip(self.allocation, self.allocation[1:], strict=False)):
+        if any(b.at <= a.at for a, b in pairwise(self.allocation)):
             raise ValueError("allocation: rows must be in order of time")
         if len(self.treatments) * max([a.share for a in self.allocation] + shares, default=0) >= 1:
             raise ValueError("the treatments' shares leave nothing for control")
@@ -311,8 +312,10 @@ def _locate(loc: tuple[int | str, ...], data: Mapping[str, Any]) -> tuple[str, t
         if position == 2 and loc[0] == "metrics" and step in kinds():
             model = kinds()[str(step)]  # pydantic names the kind; a person does not write it
             continue
-        here = here[step] if isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here) else (
-            here.get(step) if isinstance(here, Mapping) else None
+        here = (
+            here[step]
+            if isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here)
+            else (here.get(step) if isinstance(here, Mapping) else None)
         )
         if isinstance(step, int):
             name = here.get("name") if isinstance(here, Mapping) else None

@@ -115,7 +115,9 @@ flag["targeting"]["fractional"][1:], flag["metadata"]["abtest.decision_id"] == d
 truth = json.loads((folder / "truth.json").read_text())
 refusals = truth["metrics"]["refusal_rate"]
 result = analysis.metric("refusal_rate")
-print(f"true effect {refusals['effect']:+.4f}, estimated {result.estimate:+.4f} [{result.ci_lower:+.4f}, {result.ci_upper:+.4f}]")
+print(
+    f"true effect {refusals['effect']:+.4f}, estimated {result.estimate:+.4f} [{result.ci_lower:+.4f}, {result.ci_upper:+.4f}]"
+)
 assert decision.decision == truth["expected"]["decision"] == "halt"
 
 # %%

@@ -12,7 +12,11 @@ import abtest
 
 def loaded(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
-    return set(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+        ).stdout.split()
+    )
 
 
 def test_import_abtest_loads_nothing():
@@ -21,7 +25,9 @@ def test_import_abtest_loads_nothing():
 
 
 def test_a_sequential_test_needs_neither_scipy_stats_nor_statsmodels():
-    modules = loaded("import abtest\nfrom abtest.stats.mixture import log_e_two_sided\nassert log_e_two_sided(3.0, 1.0, 1.0) > 0")
+    modules = loaded(
+        "import abtest\nfrom abtest.stats.mixture import log_e_two_sided\nassert log_e_two_sided(3.0, 1.0, 1.0) > 0"
+    )
     assert not modules & {"scipy.stats", "statsmodels", "duckdb", "polars", "pydantic"}
 
 

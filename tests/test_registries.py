@@ -67,7 +67,7 @@ def test_checks(check):
     assert isinstance(check.blocking, bool)
     module = importlib.import_module(check.run.__module__)
     assert module.__doc__
-    assert module.NAME == check.name
+    assert check.name == module.NAME
 
 
 def test_checks_run_on_an_empty_store(tmp_path):

@@ -128,4 +128,6 @@ def test_the_committed_schema_is_current():
     from pathlib import Path
 
     path = Path(__file__).parent.parent / "docs" / "abtest.schema.json"
-    assert json.loads(path.read_text()) == json_schema(), "run: python -m abtest.cli.main init and copy the schema to docs/"
+    assert json.loads(path.read_text()) == json_schema(), (
+        "run: python -m abtest.cli.main init and copy the schema to docs/"
+    )

@@ -43,7 +43,10 @@ def test_it_runs_outside_the_checkout(wheel: Path, tmp_path: Path):
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)], check=True, timeout=120, cwd=work
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)],
+        check=True,
+        timeout=120,
+        cwd=work,
     )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     where = subprocess.run(

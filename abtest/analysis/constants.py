@@ -37,7 +37,7 @@ Frozen = dict[str, dict[str, float]]
 
 
 def freeze(
-    store: Store, engine: Engine, experiment: Experiment, scan: Scan, strata: Sequence[Stratum]
+    store: Store, engine: Engine, experiment: Experiment, scan: Scan
 ) -> tuple[Frozen, dict[int, tuple[float, float]]]:
     """Return the frozen constants, taking from the warm-up (and writing down) what is missing.
 
@@ -60,7 +60,9 @@ def freeze(
     return {k: v for k, v in known.items() if v}, thresholds
 
 
-def tunings(metric: MetricSpec, frozen: Mapping[str, float], alpha: float, fractions: Sequence[float], *, one_sided: bool) -> np.ndarray | None:
+def tunings(
+    metric: MetricSpec, frozen: Mapping[str, float], alpha: float, fractions: Sequence[float], *, one_sided: bool
+) -> np.ndarray | None:
     """Return rho^2 for each planned stage end (STATISTICS §2), or None while the constants are not frozen.
 
     The planned clock at the end is where a harm (or an improvement) of one margin is found with power 0.8 by a fixed test:
@@ -77,7 +79,7 @@ def tunings(metric: MetricSpec, frozen: Mapping[str, float], alpha: float, fract
 def fractions_of(experiment: Experiment, strata: Sequence[Stratum]) -> list[float]:
     """Return how far the clock has come at the end of each planned stage, as a share of the end of the last.
 
-    Stages are taken to last as long as their `min_hours` say (else equally long): information grows like share·(1 − share).
+    Stages are taken to last as long as their `min_hours` say (else equally long): information grows like share·(1 - share).
     """
     shares = [(s.share, s.min_hours or 24.0) for s in experiment.ramp if s.share is not None] or [
         (s.share, 24.0) for s in strata if s.share is not None
@@ -104,7 +106,9 @@ def _thresholds(metric: MetricSpec, threshold: float) -> tuple[float, float]:
     return threshold, threshold + metric.sign * margin.value
 
 
-def _warm_up(store: Store, engine: Engine, experiment: Experiment, scan: Scan, missing: Sequence[MetricSpec], known: Frozen) -> None:
+def _warm_up(
+    store: Store, engine: Engine, experiment: Experiment, scan: Scan, missing: Sequence[MetricSpec], known: Frozen
+) -> None:
     cutoff = _cutoff(engine, experiment, experiment.warm_up_units)
     if cutoff is None:
         return
@@ -123,10 +127,20 @@ def _warm_up(store: Store, engine: Engine, experiment: Experiment, scan: Scan, m
             values = _freeze_moments(moments, scan, j)
             if values is None:
                 continue
-        known.setdefault(metric.name, {}).update({k: v for k, v in values.items() if k not in known.get(metric.name, {})})
+        known.setdefault(metric.name, {}).update(
+            {k: v for k, v in values.items() if k not in known.get(metric.name, {})}
+        )
         if not store.read_only:
             source = f"warm-up: the first {units} units of {experiment.control}"
-            store.freeze(experiment.id, experiment.revision, metric.name, values, source=source, watermark_us=until, file_id=scan.max_file)
+            store.freeze(
+                experiment.id,
+                experiment.revision,
+                metric.name,
+                values,
+                source=source,
+                watermark_us=until,
+                file_id=scan.max_file,
+            )
 
 
 def _cutoff(engine: Engine, experiment: Experiment, units: int) -> int | None:
@@ -135,7 +149,7 @@ def _cutoff(engine: Engine, experiment: Experiment, units: int) -> int | None:
 
 
 def _freeze_moments(row: Mapping[str, Any], scan: Scan, j: int) -> dict[str, float] | None:
-    """Return baseline X/Y and the clustered variance per unit of denominator, Σ(x − ry)²/Y, from exact integers."""
+    """Return baseline X/Y and the clustered variance per unit of denominator, Σ(x - ry)²/Y, from exact integers."""
     x, y = int(row[f"x{j}"]), int(row[f"y{j}"])
     if y == 0:
         return None
@@ -152,7 +166,8 @@ def _freeze_quantile(
     until: int | None = cutoff
     while until is not None:
         rows = engine.rows(
-            fill("warm_up_histogram", value=f"v{j}"), {"control": experiment.control, "cutoff": until, "resolution": RESOLUTION}
+            fill("warm_up_histogram", value=f"v{j}"),
+            {"control": experiment.control, "cutoff": until, "resolution": RESOLUTION},
         )
         buckets, counts, below = split_histogram(rows)
         if (sum(counts) + below) * min(metric.q, 1 - metric.q) >= MIN_TAIL:

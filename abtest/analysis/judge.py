@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +53,16 @@ class Bounds:
 
 def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
     """Return the result of metric number `j` for one treatment."""
-    spec, experiment = evidence.experiment.metrics[j], evidence.experiment
+    spec = evidence.experiment.metrics[j]
     base = _blank(evidence, j, treatment)
     if not evidence.buckets:
         return replace(base, status="no_data", note="no rows")
     if j not in evidence.active and not evidence.histograms.get(j):
         return replace(base, status="no_data", note=f"no value of {spec.name}: every row is NULL")
     if j not in evidence.active:
-        return replace(base, status="insufficient", note="the threshold is not frozen yet: too few calls in control's warm-up")
+        return replace(
+            base, status="insufficient", note="the threshold is not frozen yet: too few calls in control's warm-up"
+        )
     sums = evidence.pair_sums(j, treatment)
     shares = [evidence.pair_share(s) for s in evidence.strata]
     proportion = spec.kind in ("proportion", "quantile")
@@ -76,12 +77,12 @@ def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
     curve = margin_curve(score, kind, tested)
     plain = curve if kind == "absolute" else margin_curve(score, "absolute", 0.0)
     bounds = _bounds(evidence, spec, curve, plain, rare is not None)
-    result = _fill(base, spec, score, plain, curve, bounds, evidence, treatment)
+    result = _fill(base, spec, score, plain, bounds, evidence, treatment)
     if isinstance(spec, QuantileMetric):
         result = judge_quantile(evidence, j, treatment, result, score, spec)
     if problem:
         result = replace(result, status=problem[0], note=problem[1], superior=None)
-    return _verdict(result, spec, rare, evidence, bounds, experiment.sequential.method)
+    return _verdict(result, spec, rare, evidence)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def _rare_events(evidence: Evidence, j: int, treatment: str) -> RareEvents | Non
     else:
         at_risk = table[:, 2] + table[:, 3]
         share = np.divide(table[:, 3], at_risk, out=np.zeros(len(keys)), where=at_risk > 0)
-    log_e = log_e_rate_ratio(table[:, 1], table[:, 0], share) if len(keys) else 0.0
+    log_e = log_e_rate_ratio(table[:, 1], table[:, 0], share) if keys else 0.0
     return RareEvents(float(log_e), int(table[:, 0].sum()), int(table[:, 1].sum()), "ok")
 
 
@@ -225,7 +226,7 @@ def _fixed_bounds(curve: MarginCurve, plain: MarginCurve, harm_alpha: float, alp
 
 
 def _fill(
-    base: MetricResult, spec: MetricSpec, score: StratifiedScore, plain: MarginCurve, curve: MarginCurve, bounds: Bounds,
+    base: MetricResult, spec: MetricSpec, score: StratifiedScore, plain: MarginCurve, bounds: Bounds,
     evidence: Evidence, treatment: str,
 ) -> MetricResult:  # fmt: skip
     sign = spec.sign
@@ -275,7 +276,9 @@ def _stages(evidence: Evidence, score: StratifiedScore) -> tuple[dict[str, Any],
     )  # fmt: skip
 
 
-def _series(evidence: Evidence, treatment: str, estimate: Array, low: Array, high: Array, bounds: Bounds) -> tuple[SeriesPoint, ...]:
+def _series(
+    evidence: Evidence, treatment: str, estimate: Array, low: Array, high: Array, bounds: Bounds
+) -> tuple[SeriesPoint, ...]:
     control, other = evidence.units_over_time(evidence.experiment.control), evidence.units_over_time(treatment)
     starts = [s.since_us for s in evidence.strata]
     points: list[SeriesPoint] = []
@@ -292,17 +295,27 @@ def _series(evidence: Evidence, treatment: str, estimate: Array, low: Array, hig
 
 
 def _rare_only(
-    base: MetricResult, spec: MetricSpec, rare: RareEvents | None, score: StratifiedScore, evidence: Evidence, problem: tuple[Status, str]
+    base: MetricResult,
+    spec: MetricSpec,
+    rare: RareEvents | None,
+    score: StratifiedScore,
+    evidence: Evidence,
+    problem: tuple[Status, str],
 ) -> MetricResult:
     """Without variance only the exact test can speak: zero events in control are the case it was made for."""
     control, other = (finite(float(v[-1])) for v in score.arm_values())
     estimate = other - control if control is not None and other is not None else None
-    result = replace(base, status=problem[0], note=problem[1], control_value=control, treatment_value=other, estimate=estimate)
-    return _verdict(result, spec, rare, evidence, None, evidence.experiment.sequential.method)
+    result = replace(
+        base, status=problem[0], note=problem[1], control_value=control, treatment_value=other, estimate=estimate
+    )
+    return _verdict(result, spec, rare, evidence)
 
 
 def _verdict(
-    result: MetricResult, spec: MetricSpec, rare: RareEvents | None, evidence: Evidence, bounds: Bounds | None, method: Literal["anytime", "fixed"]
+    result: MetricResult,
+    spec: MetricSpec,
+    rare: RareEvents | None,
+    evidence: Evidence,
 ) -> MetricResult:
     details = dict(result.details)
     if rare is not None:
@@ -340,6 +353,3 @@ def _rare_harm(result: MetricResult, spec: MetricSpec, rare: RareEvents, evidenc
     harm_alpha, _ = _alphas(evidence, spec, True)
     limit = spec.guardrail.margin.value * (1.0 if spec.guardrail.margin.kind == "points" else abs(result.control_value))
     return rare.log_e >= -math.log(harm_alpha) and spec.sign * result.estimate > limit
-
-
-__all__: Sequence[str] = ["MIN_UNITS", "judge", "unit_of"]

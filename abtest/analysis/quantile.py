@@ -3,7 +3,7 @@
 The verdict itself comes from the score of "share of calls above the limit" (STATISTICS §6). Here the quantiles of both arms
 are read off histograms, averaged over stages with the score's weights so that a drifting base does not leak into the
 difference, and the interval is the set of relative differences that the same score, moved along the histogram, would not
-reject. At the margin itself it is the verdict's own test; elsewhere its variance is scaled by p(1 − p).
+reject. At the margin itself it is the verdict's own test; elsewhere its variance is scaled by p(1 - p).
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class _Tail:
         return histogram_quantile(np.array(keys), np.array(counts), q, RESOLUTION) if keys else None
 
 
-def judge_quantile(evidence: Evidence, j: int, treatment: str, result: MetricResult, score: StratifiedScore, spec: QuantileMetric) -> MetricResult:
+def judge_quantile(
+    evidence: Evidence, j: int, treatment: str, result: MetricResult, score: StratifiedScore, spec: QuantileMetric
+) -> MetricResult:
     """Return the result with quantiles, their difference and the interval by inversion; the exceedance goes to details."""
     control, other = (_tail(evidence, j, arm, score) for arm in (evidence.experiment.control, treatment))
     details = {
@@ -77,7 +79,7 @@ def judge_quantile(evidence: Evidence, j: int, treatment: str, result: MetricRes
     low, high = control.quantile(spec.q), other.quantile(spec.q)
     if not low or high is None:
         return blank
-    bounds = _invert(evidence, spec, score, control, other, low)
+    bounds = _invert(evidence, spec, score, control, other)
     relative = high / low - 1.0
     scale = low if spec.guardrail and spec.guardrail.margin.kind == "absolute" else 1.0
     ci, log_e = (bounds["lower"], bounds["upper"]), bounds["log_e"]
@@ -109,7 +111,9 @@ def _tail(evidence: Evidence, j: int, arm: str, score: StratifiedScore) -> _Tail
     return _Tail(mixed) if mixed else None
 
 
-def _invert(evidence: Evidence, spec: QuantileMetric, score: StratifiedScore, control: _Tail, other: _Tail, base: float) -> dict[str, float | None]:
+def _invert(
+    evidence: Evidence, spec: QuantileMetric, score: StratifiedScore, control: _Tail, other: _Tail
+) -> dict[str, float | None]:
     """Return bounds of the relative difference (oriented: treatment over control minus 1; harm_*: larger is worse)."""
     experiment, frozen = evidence.experiment, evidence.frozen[spec.name]
     fractions = fractions_of(experiment, evidence.strata)
@@ -134,11 +138,17 @@ def _invert(evidence: Evidence, spec: QuantileMetric, score: StratifiedScore, co
     limit = threshold
     if spec.guardrail:
         margin = spec.guardrail.margin
-        limit = threshold * (1 + spec.sign * margin.value) if margin.kind == "relative" else threshold + spec.sign * margin.value
+        limit = (
+            threshold * (1 + spec.sign * margin.value)
+            if margin.kind == "relative"
+            else threshold + spec.sign * margin.value
+        )
     at_margin = float(spread(other.above(np.array([limit])))[0])
     v = v_tested * spread(p) / at_margin if at_margin > 0 else np.full(p.shape, v_tested)
     # The exact sums at the margin differ from the histogram's by the width of a bucket: anchor the curve on them.
-    rates_gap = float(contrast.score[-1]) / weight - spec.sign * (float(other.above(np.array([limit]))[0]) - above_control)
+    rates_gap = float(contrast.score[-1]) / weight - spec.sign * (
+        float(other.above(np.array([limit]))[0]) - above_control
+    )
     s = weight * (spec.sign * (p - above_control) + rates_gap)
     toward = s if spec.sign > 0 else -s  # positive: treatment's quantile lies above the grid's value
     harm = grid[log_e_one_sided(s, v, harm_rho2) >= -np.log(harm_alpha)]

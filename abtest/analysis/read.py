@@ -151,11 +151,22 @@ def strata_of(experiment: Experiment, as_of_us: int, history: Sequence[tuple[int
         if match:
             strata.append(Stratum(k, at, share, match[0], match[1].label, match[1].stage))
         else:
-            strata.append(Stratum(k, at, share, k, f"{'A/B' if not live else 'canary'} {share * 100:g} %", "ab" if not live else "canary"))
+            strata.append(
+                Stratum(
+                    k,
+                    at,
+                    share,
+                    k,
+                    f"{'A/B' if not live else 'canary'} {share * 100:g} %",
+                    "ab" if not live else "canary",
+                )
+            )
     return tuple(strata)
 
 
-def scan_of(experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int, derive_arms: bool) -> Scan:
+def scan_of(
+    experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int, derive_arms: bool
+) -> Scan:
     """Return what the experiment asks of the logs."""
     starts = [s.since_us for s in strata]
     begin = max(to_us(experiment.start) if experiment.start else 0, starts[0])
@@ -212,7 +223,7 @@ def read(
         engine.keep("request", *scan.exposure())
     except duckdb.Error as error:
         raise _misfit(engine, experiment, scan, error) from error
-    frozen, thresholds = freeze(store, engine, experiment, scan, strata)
+    frozen, thresholds = freeze(store, engine, experiment, scan)
     say("units")
     engine.keep("unit_step", *scan.unit_metric(thresholds))
     active = tuple(scan.active(thresholds))
@@ -245,7 +256,9 @@ def _misfit(engine: DuckDBEngine, experiment: Experiment, scan: Scan, error: duc
         try:
             engine.keep("request", *dataclasses.replace(scan, measures=(scan.measures[j],), where=None).exposure())
         except duckdb.Error as own:
-            return SpecError(f"the expression does not fit its columns: {str(own).splitlines()[0]}", key=f"metrics.{metric.name}")
+            return SpecError(
+                f"the expression does not fit its columns: {str(own).splitlines()[0]}", key=f"metrics.{metric.name}"
+            )
     return SpecError(f"the filter does not fit its columns: {str(error).splitlines()[0]}", key="population.where")
 
 

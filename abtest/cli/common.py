@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from abtest.spec import Experiment
     from abtest.store.store import Store
 
-DbOption = Annotated[Path, typer.Option("--db", help="The store, one DuckDB file.", envvar="ABTEST_DB", show_default=True)]
+DbOption = Annotated[
+    Path, typer.Option("--db", help="The store, one DuckDB file.", envvar="ABTEST_DB", show_default=True)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 ExitZeroOption = Annotated[bool, typer.Option("--exit-zero", help="Report only: exit 0 whatever the decision is.")]
 AsOfOption = Annotated[
-    str | None, typer.Option("--as-of", help="Cut by event time, e.g. 2026-11-20T12:00:00Z. Default: the newest event.", metavar="TS")
+    str | None,
+    typer.Option(
+        "--as-of", help="Cut by event time, e.g. 2026-11-20T12:00:00Z. Default: the newest event.", metavar="TS"
+    ),
 ]
 SpecArgument = Annotated[Path, typer.Argument(help="Experiment file (TOML).", metavar="SPEC", show_default=False)]
-SpecsArgument = Annotated[list[Path], typer.Argument(help="Experiment files (TOML).", metavar="SPEC...", show_default=False)]
+SpecsArgument = Annotated[
+    list[Path], typer.Argument(help="Experiment files (TOML).", metavar="SPEC...", show_default=False)
+]
 DEFAULT_DB = Path("abtest.duckdb")
 
 
@@ -86,7 +93,7 @@ def moment(text: str | None) -> int | None:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+def progress_bar(quiet: bool) -> Generator[Callable[[str, int, int], None] | None]:
     """Show a bar on stderr while something takes long; nothing when stderr is no terminal."""
     if quiet or not sys.stderr.isatty() or os.environ.get("NO_PROGRESS"):
         yield None
@@ -94,7 +101,12 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1)
 

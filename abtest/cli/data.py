@@ -7,14 +7,28 @@ from typing import Annotated, Any
 
 import typer
 
-from abtest.cli.common import DEFAULT_DB, DbOption, JsonOption, emit, existing_store, note, open_store, progress_bar, say
+from abtest.cli.common import (
+    DEFAULT_DB,
+    DbOption,
+    JsonOption,
+    emit,
+    existing_store,
+    note,
+    open_store,
+    progress_bar,
+    say,
+)
 
 
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files, folders or globs; plain or .gz.", metavar="PATH...", show_default=False)],
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders or globs; plain or .gz.", metavar="PATH...", show_default=False)
+    ],
     db: DbOption = DEFAULT_DB,
     source: Annotated[str, typer.Option("--source", help="Log format, or auto.", metavar="NAME")] = "auto",
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep prompts and answers too (off by default).")] = False,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Keep prompts and answers too (off by default).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Read logs into the store: each record once, bad rows into quarantine with their reason.
@@ -73,7 +87,9 @@ def quarantine_list(
 
 
 def quarantine_show(
-    number: Annotated[int, typer.Argument(help="The id from `abtest quarantine list`.", metavar="ID", show_default=False)],
+    number: Annotated[
+        int, typer.Argument(help="The id from `abtest quarantine list`.", metavar="ID", show_default=False)
+    ],
     db: DbOption = DEFAULT_DB,
     as_json: JsonOption = False,
 ) -> int:
@@ -101,7 +117,9 @@ def quarantine_show(
 def add(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command()(ingest)
-    group = typer.Typer(help="Rows that were not taken, with their reasons.", no_args_is_help=True, rich_markup_mode=None)
+    group = typer.Typer(
+        help="Rows that were not taken, with their reasons.", no_args_is_help=True, rich_markup_mode=None
+    )
     group.command("list")(quarantine_list)
     group.command("show")(quarantine_show)
     app.add_typer(group, name="quarantine")

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from abtest.results import Analysis, Decision
 
 
-def analyze(specs: SpecsArgument, db: DbOption = DEFAULT_DB, as_of: AsOfOption = None, as_json: JsonOption = False) -> int:
+def analyze(
+    specs: SpecsArgument, db: DbOption = DEFAULT_DB, as_of: AsOfOption = None, as_json: JsonOption = False
+) -> int:
     """Show every metric, interval and check of an experiment; decide nothing.
 
     Example: abtest analyze experiment.toml --as-of 2026-11-20T12:00:00Z
@@ -53,7 +55,9 @@ def decide(
     specs: SpecsArgument,
     db: DbOption = DEFAULT_DB,
     as_of: AsOfOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write and touch nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; write and touch nothing.")
+    ] = False,
     exit_zero: ExitZeroOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -99,7 +103,9 @@ def status(db: DbOption = DEFAULT_DB, as_json: JsonOption = False) -> int:
     if as_json:
         emit({"schema": "abtest.status/1", "experiments": rows})
     elif rows:
-        table = [[r["experiment"], r["revision"], r["decision"].upper(), format_time(r["since"]), r["summary"]] for r in rows]
+        table = [
+            [r["experiment"], r["revision"], r["decision"].upper(), format_time(r["since"]), r["summary"]] for r in rows
+        ]
         say(Table(("experiment", "revision", "decision", "since", "why"), table).to_text())
     else:
         say("nothing was decided yet: `abtest decide SPEC`")
@@ -111,7 +117,9 @@ def override(
     decision: Annotated[str, typer.Option("--decision", help="promote, hold, halt or ship.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded and shown.")],
     actor: Annotated[str, typer.Option("--actor", help="Who decides.")],
-    expires: Annotated[str, typer.Option("--expires", help="Until when it stands, e.g. 2026-12-01T00:00:00Z.", metavar="TS")],
+    expires: Annotated[
+        str, typer.Option("--expires", help="Until when it stands, e.g. 2026-12-01T00:00:00Z.", metavar="TS")
+    ],
     db: DbOption = DEFAULT_DB,
     as_json: JsonOption = False,
 ) -> int:
@@ -125,9 +133,13 @@ def override(
     with existing_store(db) as store:
         entry = run(store, experiment, decision, reason=reason, actor=actor, expires=expires)
     if as_json:
-        emit({"schema": "abtest.override/1", "experiment": experiment.id, "revision": experiment.revision, **entry.body})
+        emit(
+            {"schema": "abtest.override/1", "experiment": experiment.id, "revision": experiment.revision, **entry.body}
+        )
     else:
-        say(f"recorded: {decision} for {experiment.id} (revision {experiment.revision}) until {entry.body['expires']}, by {actor}")
+        say(
+            f"recorded: {decision} for {experiment.id} (revision {experiment.revision}) until {entry.body['expires']}, by {actor}"
+        )
     return 0
 
 
@@ -160,7 +172,9 @@ def _one_or_many(objects: list[dict[str, Any]], schema: str, key: str) -> dict[s
 def _print_analysis(analysis: Analysis) -> None:
     from abtest.display import Table, format_time, metrics_table
 
-    say(f"{analysis.experiment}, revision {analysis.revision}, {analysis.stage.label}, as of {format_time(analysis.as_of)}")
+    say(
+        f"{analysis.experiment}, revision {analysis.revision}, {analysis.stage.label}, as of {format_time(analysis.as_of)}"
+    )
     say("  ".join(f"{arm.name}: {arm.units:,} units, {arm.interactions:,} calls" for arm in analysis.arms))
     say()
     say(metrics_table([m.to_dict() for m in analysis.metrics]).to_text())
@@ -179,4 +193,3 @@ def _print_decision(decision: Decision) -> None:
     for action in decision.actions:
         say(f"  {action.actuator}: {action.status}, {action.detail}")
     say(f"  decision {decision.decision_id[:16]}{' (dry run, nothing was written)' if decision.dry_run else ''}")
-

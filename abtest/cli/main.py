@@ -27,7 +27,9 @@ def build() -> typer.Typer:
 
     @app.callback()
     def root(  # pyright: ignore[reportUnusedFunction]
-        version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True, callback=_version),
+        version: bool = typer.Option(
+            False, "--version", help="Print the version and exit.", is_eager=True, callback=_version
+        ),
     ) -> None:
         del version
 
@@ -72,7 +74,7 @@ def _usage(error: typer.TyperException, *, as_json: bool) -> int:
     if type(error).__name__ == "NoSuchOption" and option and command is not None:
         best = nearest(option, [name for p in command.params for name in p.opts])
         message, hint = f"no option {option!r}", f"did you mean {best!r}?" if best else None
-    elif message.startswith("No such command") and hasattr(command, "commands"):
+    elif message.startswith("No such command") and command is not None and hasattr(command, "commands"):
         name = message.split("'")[1]
         best = nearest(name, list(command.commands))
         message, hint = f"no command {name!r}", f"did you mean {best!r}?" if best else "`abtest --help` lists them"

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 
 def report(
-    specs: Annotated[list[Path] | None, typer.Argument(help="Experiment files; default: every experiment decided in this store.", metavar="[SPEC...]")] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.", metavar="DIR")] = Path("report"),
+    specs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Experiment files; default: every experiment decided in this store.", metavar="[SPEC...]"),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.", metavar="DIR")
+    ] = Path("report"),
     db: DbOption = DEFAULT_DB,
     as_of: AsOfOption = None,
     as_json: JsonOption = False,
@@ -34,12 +39,20 @@ def report(
     with existing_store(db) as store:
         experiments = [load_spec(path) for path in specs or []] or decided_experiments(store)
         if not experiments:
-            raise NoDataError("nothing was decided in this store yet", file=str(db), hint="`abtest report SPEC` names an experiment")
+            raise NoDataError(
+                "nothing was decided in this store yet", file=str(db), hint="`abtest report SPEC` names an experiment"
+            )
         entries = [entry_of(store, e, as_of_us=cut) for e in experiments]
         last = store.last_file()
     paths = write_report(entries, out, generated_from={"store": db.name, "last_file": last})
     if as_json:
-        emit({"schema": "abtest.report_files/1", "files": {k: str(p) for k, p in paths.items()}, "experiments": [e.id for e in experiments]})
+        emit(
+            {
+                "schema": "abtest.report_files/1",
+                "files": {k: str(p) for k, p in paths.items()},
+                "experiments": [e.id for e in experiments],
+            }
+        )
     else:
         for entry in entries:
             say(entry.decision.summary if entry.decision else entry.analysis.experiment)
@@ -57,7 +70,9 @@ def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = Non
 
     history: list[dict[str, Any]] = [
         {"decision_id": e.decision_id, **{k: v for k, v in e.body.items() if k not in ("spec", "findings")}}
-        for e in ledger.entries(store.connection, experiment=experiment.id, revision=experiment.revision, kind="decision")
+        for e in ledger.entries(
+            store.connection, experiment=experiment.id, revision=experiment.revision, kind="decision"
+        )
     ]
     if len(experiment.treatments) != 1:
         return Entry(analyze(store, experiment, as_of_us=as_of_us), None, history)

@@ -18,7 +18,9 @@ _DEMO_SEED = 1
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the demo; it must not exist or be an older demo.", metavar="DIR")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the demo; it must not exist or be an older demo.", metavar="DIR")
+    ] = Path("demo"),
     users: Annotated[int, typer.Option("--users", min=500, help="Simulated users an experiment.")] = 20_000,
     as_json: JsonOption = False,
 ) -> int:
@@ -53,7 +55,9 @@ def demo(
                 say(f"  {report.records:,} records; {decision.summary}")
                 for action in decision.actions:
                     say(f"  {action.detail}")
-        paths = write_report(entries, out / "report", generated_from={"store": "abtest.duckdb", "last_file": store.last_file()})
+        paths = write_report(
+            entries, out / "report", generated_from={"store": "abtest.duckdb", "last_file": store.last_file()}
+        )
     expected = [SCENARIOS[s].exit_code for _, s in _DEMO]
     if as_json:
         emit({"schema": "abtest.demo/1", "results": results, "report": str(paths["html"])})
@@ -67,8 +71,12 @@ def demo(
 
 
 def simulate_command(
-    out: Annotated[Path, typer.Option("--out", help="Folder for logs/, experiment.toml and truth.json.", metavar="DIR")],
-    scenario: Annotated[str, typer.Option("--scenario", help="What is going on; an unknown name lists them.", metavar="NAME")] = "healthy",
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for logs/, experiment.toml and truth.json.", metavar="DIR")
+    ],
+    scenario: Annotated[
+        str, typer.Option("--scenario", help="What is going on; an unknown name lists them.", metavar="NAME")
+    ] = "healthy",
     users: Annotated[int, typer.Option("--users", min=1, help="Users.")] = 20_000,
     days: Annotated[float, typer.Option("--days", help="Length of the history.")] = 10,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same logs.")] = 0,
@@ -98,7 +106,10 @@ def simulate_command(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for experiment.toml and abtest.schema.json.", metavar="DIR", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder for experiment.toml and abtest.schema.json.", metavar="DIR", show_default=False),
+    ],
     as_json: JsonOption = False,
 ) -> int:
     """Write a starter experiment file with comments, and the JSON Schema that lets editors complete it.

@@ -46,7 +46,9 @@ class Margin(Strict):
     @classmethod
     def _has_unit(cls, data: Any) -> Any:
         if isinstance(data, (int, float)) and not isinstance(data, bool):
-            raise ValueError(f"a margin needs a unit: write {{ points = {data} }}, {{ absolute = {data} }} or {{ relative = {data} }}")
+            raise ValueError(
+                f"a margin needs a unit: write {{ points = {data} }}, {{ absolute = {data} }} or {{ relative = {data} }}"
+            )
         return data
 
     @model_validator(mode="after")
@@ -134,9 +136,9 @@ class MetricSpec(Strict):
     margin_units: ClassVar[tuple[str, ...]] = ("absolute", "relative")
 
     name: Name
-    kind: str
+    kind: Any
     better: Better
-    per: Per = "request"
+    per: Any = "request"
     guardrail: Guardrail | None = None
     success: Success | None = None
     description: str = ""
@@ -145,7 +147,10 @@ class MetricSpec(Strict):
 
     @model_validator(mode="after")
     def _margin_fits_kind(self) -> MetricSpec:
-        for role, margin in (("guardrail.margin", self.guardrail and self.guardrail.margin), ("success.mde", self.success and self.success.mde)):
+        for role, margin in (
+            ("guardrail.margin", self.guardrail and self.guardrail.margin),
+            ("success.mde", self.success and self.success.mde),
+        ):
             if margin is not None and margin.kind not in self.margin_units:
                 raise ValueError(f"{role}: a {self.kind} takes {' or '.join(self.margin_units)}, not {margin.kind}")
         self.measure()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from abtest.metrics.base import Measure, MetricSpec
+from abtest.metrics.base import Measure, MetricSpec, Per
 
 
 class CountMetric(MetricSpec):
@@ -13,6 +13,7 @@ class CountMetric(MetricSpec):
     kind_name: ClassVar[str] = "count"
 
     kind: Literal["count"]
+    per: Per = "request"
     event: str | None = None
 
     def measure(self) -> Measure:

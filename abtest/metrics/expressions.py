@@ -16,13 +16,14 @@ from typing import Any, Literal, get_args, get_origin
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.expressions.core import Expression as Node
 
 from abtest.errors import SpecError, UnknownNameError, did_you_mean
 from abtest.records import Interaction
 
 ColumnType = Literal["text", "number", "boolean", "json"]
 
-_ALLOWED: tuple[type[exp.Expression], ...] = (
+_ALLOWED: tuple[type[Node], ...] = (
     exp.Literal, exp.Boolean, exp.Null, exp.Column, exp.Identifier, exp.Paren, exp.Neg,
     exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod,
     exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Is, exp.In, exp.Between, exp.NullSafeEQ, exp.NullSafeNEQ,
@@ -61,13 +62,13 @@ class Expression:
     """A checked expression: its tree (columns unqualified) and the interaction columns it reads."""
 
     text: str
-    tree: exp.Expression
+    tree: Node
     columns: frozenset[str]
 
     def sql(self, table: str = "") -> str:
         """Return DuckDB SQL with columns quoted and, when given, qualified by `table`."""
 
-        def qualify(node: exp.Expression) -> exp.Expression:
+        def qualify(node: Node) -> Node:
             if isinstance(node, exp.Column):
                 return exp.column(node.name, table=table or None, quoted=True)
             if isinstance(node, (exp.Div, exp.Mod)):
@@ -127,7 +128,7 @@ def _used(select: exp.Select) -> list[str]:
     return [name for name, value in select.args.items() if value]
 
 
-def _check_node(node: exp.Expression, text: str, key: str) -> None:
+def _check_node(node: Node, text: str, key: str) -> None:
     if not isinstance(node, _ALLOWED):
         what = node.sql(dialect="duckdb")[:60]
         raise SpecError(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from abtest.metrics.base import Measure, MetricSpec, money_or_default
+from abtest.metrics.base import Measure, MetricSpec, Per, money_or_default
 
 
 class MeanMetric(MetricSpec):
@@ -15,6 +15,7 @@ class MeanMetric(MetricSpec):
     kind_name: ClassVar[str] = "mean"
 
     kind: Literal["mean"]
+    per: Per = "request"
     value: str | None = None
     score: str | None = None
     scorer_kind: Literal["human", "judge", "user", "code"] | None = None

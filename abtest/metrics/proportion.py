@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from abtest.metrics.base import Measure, MetricSpec
+from abtest.metrics.base import Measure, MetricSpec, Per
 
 
 class ProportionMetric(MetricSpec):
@@ -14,6 +14,7 @@ class ProportionMetric(MetricSpec):
     margin_units: ClassVar[tuple[str, ...]] = ("points", "relative")
 
     kind: Literal["proportion"]
+    per: Per = "request"
     event: str
 
     def measure(self) -> Measure:

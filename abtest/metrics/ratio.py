@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from abtest.metrics.base import Measure, MetricSpec, money_or_default
+from abtest.metrics.base import Measure, MetricSpec, Per, money_or_default
 
 
 class RatioMetric(MetricSpec):
@@ -13,6 +13,7 @@ class RatioMetric(MetricSpec):
     kind_name: ClassVar[str] = "ratio"
 
     kind: Literal["ratio"]
+    per: Per = "request"
     numerator: str
     denominator: str
 

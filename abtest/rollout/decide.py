@@ -87,7 +87,9 @@ def decide_with_analysis(
     return replace(decision, actions=_act(store, experiment, decision, past, dry_run=False)), analysis
 
 
-def override(store: Store, experiment: Experiment, decision: str, *, reason: str, actor: str, expires: str) -> ledger.Entry:
+def override(
+    store: Store, experiment: Experiment, decision: str, *, reason: str, actor: str, expires: str
+) -> ledger.Entry:
     """Record a human decision that stands until it expires; it never hides what the evidence says.
 
     Raises:
@@ -142,12 +144,19 @@ def _latched(past: Sequence[ledger.Entry]) -> ledger.Entry | None:
     for entry in past:
         if entry.kind == "override" and entry.body["decision"] != "halt":
             standing = None
-        elif entry.kind == "decision" and entry.body["decision"] == "halt" and entry.body["reason"] != "override" and standing is None:
+        elif (
+            entry.kind == "decision"
+            and entry.body["decision"] == "halt"
+            and entry.body["reason"] != "override"
+            and standing is None
+        ):
             standing = entry
     return standing
 
 
-def _decision(analysis: Analysis, outcome: Outcome, past: Sequence[ledger.Entry], facts: Facts, dry_run: bool) -> Decision:
+def _decision(
+    analysis: Analysis, outcome: Outcome, past: Sequence[ledger.Entry], facts: Facts, dry_run: bool
+) -> Decision:
     decision_id = canonical_sha256({
         "experiment": analysis.experiment, "revision": analysis.revision,
         "evidence": analysis.evidence_sha256, "policy": analysis.policy_sha256, "decision": outcome.decision,
@@ -170,7 +179,9 @@ def _with_eta(outcome: Outcome, eta: float | None) -> str:
     return f"{outcome.summary} (about {span} more at this pace)" if eta >= 0.5 else outcome.summary
 
 
-def _record(store: Store, experiment: Experiment, decision: Decision, evidence: Evidence, past: Sequence[ledger.Entry]) -> None:
+def _record(
+    store: Store, experiment: Experiment, decision: Decision, evidence: Evidence, past: Sequence[ledger.Entry]
+) -> None:
     """Append the decision once, with the spec it was made by: recomputing it adds nothing."""
     last = next((e for e in reversed(past) if e.kind == "decision"), None)
     if last is not None and last.decision_id == decision.decision_id:
@@ -182,7 +193,9 @@ def _record(store: Store, experiment: Experiment, decision: Decision, evidence: 
         "findings": [f.to_dict() for f in decision.findings],
         "spec": experiment.model_dump(mode="json", exclude={"halt"}, exclude_none=True, exclude_defaults=True),
     }  # fmt: skip
-    ledger.append(store.connection, "decision", decision.experiment, decision.revision, body, decision_id=decision.decision_id)
+    ledger.append(
+        store.connection, "decision", decision.experiment, decision.revision, body, decision_id=decision.decision_id
+    )
 
 
 def _flag(experiment: Experiment) -> TrafficActuator | None:
@@ -207,7 +220,9 @@ def _check_flag(experiment: Experiment, decision: Decision) -> None:
         raise
 
 
-def _act(store: Store, experiment: Experiment, decision: Decision, past: Sequence[ledger.Entry], *, dry_run: bool) -> tuple[Action, ...]:
+def _act(
+    store: Store, experiment: Experiment, decision: Decision, past: Sequence[ledger.Entry], *, dry_run: bool
+) -> tuple[Action, ...]:
     flag = _flag(experiment)
     if flag is None:
         return ()
@@ -225,7 +240,12 @@ def _act(store: Store, experiment: Experiment, decision: Decision, past: Sequenc
         _note(store, decision, outcome, {})
         return (outcome.action,)
     following = next_stage(experiment, _as_analysis(decision))
-    if decision.decision == "promote" and experiment.traffic.control == "abtest" and following is not None and following.share:
+    if (
+        decision.decision == "promote"
+        and experiment.traffic.control == "abtest"
+        and following is not None
+        and following.share
+    ):
         request = ShareRequest(**_request(experiment, decision, decision.decision_id), share=following.share)
         outcome = flag.set_share(request, dry_run=dry_run)
         at_us = to_us(datetime.now(UTC))
@@ -250,7 +270,9 @@ def _request(experiment: Experiment, decision: Decision, ident: str) -> dict[str
 
 def _note(store: Store, decision: Decision, outcome: ActuatorOutcome, more: Mapping[str, Any]) -> None:
     body = {**outcome.action.to_dict(), "original": outcome.original, **more}
-    ledger.append(store.connection, "action", decision.experiment, decision.revision, body, decision_id=decision.decision_id)
+    ledger.append(
+        store.connection, "action", decision.experiment, decision.revision, body, decision_id=decision.decision_id
+    )
 
 
 __all__ = ["DECISIONS", "EXIT", "allocation_history", "decide", "decide_with_analysis", "override"]

@@ -11,7 +11,7 @@ from abtest.results import Analysis, MetricResult
 def eta_hours(analysis: Analysis, stage_hours: float) -> float | None:
     """Return the hours until every guardrail is decided if the estimates stay; None when that cannot be said.
 
-    A bound shrinks like one over the root of the data: it reaches the margin after ((upper − estimate)/(margin − estimate))²
+    A bound shrinks like one over the root of the data: it reaches the margin after ((upper - estimate)/(margin - estimate))²
     times the data of today. Data are counted in the treatment's units, which arrive as fast as they did in this stage.
     """
     open_ones = [m for m in analysis.metrics if m.role == "guardrail" and m.verdict in ("inconclusive", "unknown")]

@@ -108,13 +108,23 @@ def _by_evidence(experiment: Experiment, analysis: Analysis, facts: Facts, findi
     broken = [c for c in analysis.checks if c.status == "failed" and c.name in blocking()]
     if broken:
         summary = f"HOLD at {label}: the comparison cannot be trusted, {broken[0].detail}"
-        return _outcome("hold", CHECK_CODES[broken[0].name], summary, NOT_TRUSTWORTHY, "the cause found and mended, then a new revision")
+        return _outcome(
+            "hold",
+            CHECK_CODES[broken[0].name],
+            summary,
+            NOT_TRUSTWORTHY,
+            "the cause found and mended, then a new revision",
+        )
     if any(f.code == "stale" for f in findings) or _is_stale(experiment, facts, findings):
         stale = next(f for f in findings if f.code == "stale")
         return _outcome("hold", "stale", f"HOLD at {label}: {stale.message}", NO_DATA, "new rows in the logs")
     silent = [m for m in guardrails if m.status == "no_data"]
     if not any(a.units for a in analysis.arms) or silent:
-        what = f"{silent[0].metric}: {silent[0].note}" if silent else f"the logs hold no call of experiment {experiment.id!r}"
+        what = (
+            f"{silent[0].metric}: {silent[0].note}"
+            if silent
+            else f"the logs hold no call of experiment {experiment.id!r}"
+        )
         return _outcome("hold", "no_data", f"HOLD at {label}: no data, {what}", NO_DATA, "rows that carry these values")
     baking = _baking(experiment, analysis, facts)
     if baking:
@@ -132,8 +142,16 @@ def _judged(
     success = [m for m in analysis.metrics if m.role == "success"]
     unsure = [m for m in guardrails if m.verdict in ("inconclusive", "unknown")]
     if not guardrails and not (at_ab and success):
-        findings.append(Finding("no_guardrails", "warning", None, "no metric has a guardrail: nothing can be called safe"))
-        return _outcome("hold", "no_guardrails", f"HOLD at {label}: no metric has a guardrail", EXIT["hold"], "a guardrail in the spec")
+        findings.append(
+            Finding("no_guardrails", "warning", None, "no metric has a guardrail: nothing can be called safe")
+        )
+        return _outcome(
+            "hold",
+            "no_guardrails",
+            f"HOLD at {label}: no metric has a guardrail",
+            EXIT["hold"],
+            "a guardrail in the spec",
+        )
     if unsure:
         late = _timeout(experiment, analysis, facts, findings, harmless=not harmed)
         if late:
@@ -141,7 +159,9 @@ def _judged(
         worst = max(unsure, key=_distance_to_safe)
         reason = "insufficient" if worst.verdict == "unknown" else "inconclusive"
         more = f", and {len(unsure) - 1} more" if len(unsure) > 1 else ""
-        return _outcome("hold", reason, f"HOLD at {label}: {unsure_words(worst)}{more}", EXIT["hold"], unsure_words(worst))
+        return _outcome(
+            "hold", reason, f"HOLD at {label}: {unsure_words(worst)}{more}", EXIT["hold"], unsure_words(worst)
+        )
     if harmed:
         summary = f"HOLD at {label}: {harm_words(harmed[0])}"
         return _outcome("hold", "harm_hold", summary, EXIT["hold"], f"{harmed[0].metric} back below its margin")
@@ -153,15 +173,24 @@ def _judged(
     return _outcome("promote", "all_safe", f"PROMOTE from {label} {goal}: {many} safe", EXIT["promote"])
 
 
-def _ship(experiment: Experiment, analysis: Analysis, facts: Facts, findings: list[Finding], success: Sequence[MetricResult]) -> Outcome:
+def _ship(
+    experiment: Experiment, analysis: Analysis, facts: Facts, findings: list[Finding], success: Sequence[MetricResult]
+) -> Outcome:
     label = analysis.stage.label
     worse = [m for m in success if m.verdict == "harm"]
     if worse:
-        return _outcome("hold", "deterioration", f"HOLD at {label}: {_effect(worse[0])} is worse than control", EXIT["hold"])
+        return _outcome(
+            "hold", "deterioration", f"HOLD at {label}: {_effect(worse[0])} is worse than control", EXIT["hold"]
+        )
     adjusted = holm([m.pvalue for m in success], float(experiment.alpha))
     better = [m for m, reject in zip(success, adjusted.rejected, strict=True) if reject and m.superior]
     if better:
-        return _outcome("ship", "superior", f"SHIP at {label}: {_effect(better[0])} is better, and every guardrail is safe", EXIT["ship"])
+        return _outcome(
+            "ship",
+            "superior",
+            f"SHIP at {label}: {_effect(better[0])} is better, and every guardrail is safe",
+            EXIT["ship"],
+        )
     late = _timeout(experiment, analysis, facts, findings, harmless=True)
     if late:
         return late
@@ -172,17 +201,23 @@ def _ship(experiment: Experiment, analysis: Analysis, facts: Facts, findings: li
     )  # fmt: skip
 
 
-def _timeout(experiment: Experiment, analysis: Analysis, facts: Facts, findings: list[Finding], *, harmless: bool) -> Outcome | None:
+def _timeout(
+    experiment: Experiment, analysis: Analysis, facts: Facts, findings: list[Finding], *, harmless: bool
+) -> Outcome | None:
     stage = current_stage(experiment, analysis)
     if stage is None or stage.max_days is None or facts.stage_hours < stage.max_days * 24:
         return None
     label, rule = analysis.stage.label, experiment.policy.on_timeout
-    findings.append(Finding("timeout", "warning", None, f"{label} has run for its {stage.max_days:g} days without a verdict"))
+    findings.append(
+        Finding("timeout", "warning", None, f"{label} has run for its {stage.max_days:g} days without a verdict")
+    )
     if rule == "halt":
         return _outcome("halt", "timeout", f"HALT at {label}: no verdict within {stage.max_days:g} days", EXIT["halt"])
     estimates = [m for m in analysis.metrics if m.role == "guardrail"]
     if rule == "promote_if_harmless" and harmless and all(m.status == "ok" and m.verdict != "harm" for m in estimates):
-        summary = f"PROMOTE from {label}: no harm was shown within {stage.max_days:g} days (on_timeout = promote_if_harmless)"
+        summary = (
+            f"PROMOTE from {label}: no harm was shown within {stage.max_days:g} days (on_timeout = promote_if_harmless)"
+        )
         return _outcome("promote", "timeout", summary, EXIT["promote"])
     return None
 
@@ -203,7 +238,14 @@ def _is_stale(experiment: Experiment, facts: Facts, findings: list[Finding]) -> 
     if experiment.freshness is None or facts.age_seconds is None or facts.age_seconds <= experiment.freshness.seconds:
         return False
     hours = facts.age_seconds / 3600
-    findings.append(Finding("stale", "error", None, f"the newest row is {hours:.1f} hours old, {experiment.freshness.max_age} are allowed"))
+    findings.append(
+        Finding(
+            "stale",
+            "error",
+            None,
+            f"the newest row is {hours:.1f} hours old, {experiment.freshness.max_age} are allowed",
+        )
+    )
     return True
 
 
@@ -211,7 +253,13 @@ def _overridden(override: Mapping[str, Any], outcome: Outcome, findings: list[Fi
     decision: DecisionName = override["decision"]
     message = f"{override['actor']} overrides until {override['expires']}: {override['reason']}"
     findings.append(Finding("override", "warning", None, f"{message}; the evidence says: {outcome.summary}"))
-    return Outcome(decision, "override", f"{decision.upper()} by override: {message}; the evidence says: {outcome.summary}", EXIT[decision], ())
+    return Outcome(
+        decision,
+        "override",
+        f"{decision.upper()} by override: {message}; the evidence says: {outcome.summary}",
+        EXIT[decision],
+        (),
+    )
 
 
 def _outcome(decision: DecisionName, reason: str, summary: str, exit_code: int, *needs: str) -> Outcome:
@@ -226,17 +274,29 @@ def _metric_findings(analysis: Analysis) -> list[Finding]:
     for m in analysis.metrics:
         if m.verdict == "harm" and m.role == "guardrail":
             loud = m.harm_lower is not None and m.margin is not None and m.harm_lower > _LOUD * m.margin
-            code, severity = ("harm", "critical" if loud else "error") if m.action == "halt" else ("harm_hold", "warning")
+            code, severity = (
+                ("harm", "critical" if loud else "error") if m.action == "halt" else ("harm_hold", "warning")
+            )
             found.append(Finding(code, severity, m.metric, harm_words(m)))  # type: ignore[arg-type]
         elif m.role == "guardrail" and m.verdict == "safe":
-            found.append(Finding("safe", "info", m.metric, f"{_effect(m)} stays below its margin of {format_margin(m.to_dict())}"))
+            found.append(
+                Finding(
+                    "safe", "info", m.metric, f"{_effect(m)} stays below its margin of {format_margin(m.to_dict())}"
+                )
+            )
         elif m.role == "guardrail":
-            code = {"ok": "inconclusive", "no_data": "no_data", "insufficient": "insufficient"}.get(m.status, "cannot_compute")
+            code = {"ok": "inconclusive", "no_data": "no_data", "insufficient": "insufficient"}.get(
+                m.status, "cannot_compute"
+            )
             found.append(Finding(code, "error" if code == "no_data" else "warning", m.metric, unsure_words(m)))
         elif m.role == "success" and m.status == "ok":
             code = "superior" if m.superior else "deterioration" if m.verdict == "harm" else "not_superior"
-            words = {"superior": "is better", "deterioration": "is worse", "not_superior": "is not shown to be better"}[code]
-            found.append(Finding(code, "warning" if code == "deterioration" else "info", m.metric, f"{_effect(m)} {words}"))
+            words = {"superior": "is better", "deterioration": "is worse", "not_superior": "is not shown to be better"}[
+                code
+            ]
+            found.append(
+                Finding(code, "warning" if code == "deterioration" else "info", m.metric, f"{_effect(m)} {words}")
+            )
         elif m.status != "ok":
             code = m.status if m.status in ("no_data", "insufficient") else "cannot_compute"
             found.append(Finding(code, "info", m.metric, f"{metric_label(m.to_dict())}: {m.note or m.status}"))

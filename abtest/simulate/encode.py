@@ -173,7 +173,9 @@ def call_lines(sim: Simulation, rows: NDArray[np.int64]) -> list[str]:
         [_HTTP[e] for e in errors],
     )
     templates = {kind: text.replace(_EXPERIMENT, sim.scenario.experiment) for kind, text in _CALL.items()}
-    return [templates[kind] % values for kind, values in zip(c["kind"].tolist(), zip(*columns, strict=True), strict=True)]
+    return [
+        templates[kind] % values for kind, values in zip(c["kind"].tolist(), zip(*columns, strict=True), strict=True)
+    ]
 
 
 def score_lines(sim: Simulation, rows: NDArray[np.int64]) -> list[str]:

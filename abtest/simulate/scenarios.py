@@ -79,7 +79,9 @@ class Scenario:
             UsageError: A rate outside 0 to 1, a negative cost, an unknown number of stages.
         """
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", self.experiment):
-            raise UsageError(f"{self.experiment!r} is no experiment id", key="experiment", hint="letters, digits, . _ -")
+            raise UsageError(
+                f"{self.experiment!r} is no experiment id", key="experiment", hint="letters, digits, . _ -"
+            )
         if self.stages not in STAGE_LENGTHS:
             raise UsageError(f"no ramp with {self.stages} stages", key="stages", hint="use 1, 2, 3 or 4")
         rates = {

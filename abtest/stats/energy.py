@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from abtest.errors import InvalidInputError
 from abtest.results import Estimate
+from abtest.stats.moments import TOO_LARGE, too_large
 from abtest.stats.multiplicity import check_level
 
 Floats = NDArray[np.float64]
@@ -86,13 +87,16 @@ def two_sample_permutation(
         return Estimate.unknown("insufficient", method=kernel, alpha=alpha, note="fewer than two rows in a sample")
     if x.shape[1] != y.shape[1]:
         raise InvalidInputError("the samples have different numbers of columns")
+    if too_large(x, y):
+        return Estimate.unknown("unsupported", method=kernel, alpha=alpha, note=TOO_LARGE)
     matrix = _distances(np.concatenate([x, y]))
     positive = matrix[matrix > 0.0]
     if not positive.size:
         note = "all rows are the same"
         return Estimate(0.0, alpha=alpha, method=kernel, status="zero_variance", note=note)
     if kernel == "mmd":
-        matrix = 1.0 - np.exp(-0.5 * (matrix / float(np.median(positive))) ** 2)
+        with np.errstate(over="ignore"):  # a distance far beyond the median: the kernel is 0
+            matrix = 1.0 - np.exp(-0.5 * (matrix / float(np.median(positive))) ** 2)
     index, labels = _membership(x.shape[0], y.shape[0], clusters)
     if min(labels.sum(), labels.size - labels.sum()) < 1 or labels.size < 4:
         return Estimate.unknown("insufficient", method=kernel, alpha=alpha, note="too few clusters to shuffle")

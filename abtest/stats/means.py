@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from abtest.errors import InvalidInputError
 from abtest.results import Estimate
-from abtest.stats.moments import Columns, Level, Moments, covariate_level, cuped_theta, level
+from abtest.stats.moments import TOO_LARGE, Columns, Level, Moments, covariate_level, cuped_theta, level, too_large
 from abtest.stats.multiplicity import check_level
 
 Alternative = Literal["two-sided", "larger", "smaller"]
@@ -299,6 +299,8 @@ def lin_difference(
     check_level(alpha)
     if min(y.size for y, _ in arms) < 3:
         return Estimate.unknown("insufficient", method="lin_hc2", alpha=alpha, note="an arm has fewer than three units")
+    if too_large(*(column for arm in arms for column in arm)):
+        return Estimate.unknown("unsupported", method="lin_hc2", alpha=alpha, note=TOO_LARGE)
     centre = float(np.mean(np.concatenate([x for _, x in arms])))
     fitted: list[Level] = []
     for y, x in arms:
@@ -312,6 +314,7 @@ def lin_difference(
         # A unit alone at its covariate value is fitted exactly: leverage 1, residual 0, no information on the variance.
         inner = leverage < 1.0 - 1e-12
         residual = (dy - theta * dx)[inner]
-        se2 = float(np.sum(weight[inner] ** 2 * residual**2 / (1.0 - leverage[inner])))
+        with np.errstate(over="ignore", invalid="ignore"):
+            se2 = float(np.sum((weight[inner] * residual) ** 2 / (1.0 - leverage[inner])))
         fitted.append(Level(y.size, float(y.mean()) + theta * (centre - float(x.mean())), se2 * y.size))
     return compare_levels(fitted[0], fitted[1], method="lin_hc2", alpha=alpha, distribution="z")

@@ -22,6 +22,14 @@ from abtest.errors import InvalidInputError
 Floats = NDArray[np.float64]
 
 
+TOO_LARGE = "numbers beyond 1e100: their squares leave the range of floats"
+
+
+def too_large(*arrays: Floats) -> bool:
+    """Return whether a value is so large (1e100) that squares of it are not to be trusted to floats."""
+    return any(bool(np.any(np.abs(a) > 1e100)) for a in arrays)
+
+
 def _frozen(array: ArrayLike) -> Floats:
     copy = np.array(array, dtype=np.float64)
     copy.setflags(write=False)

@@ -16,7 +16,7 @@ from scipy.special import bdtr, betaincinv, betaln, chdtrc, ndtri
 from abtest.errors import InvalidInputError
 from abtest.results import Estimate
 from abtest.stats.means import Distribution, Reference, check_alternative, tail_pvalue, wald_interval
-from abtest.stats.moments import Columns, Moments, level
+from abtest.stats.moments import TOO_LARGE, Columns, Moments, level, too_large
 from abtest.stats.multiplicity import check_level
 from abtest.stats.proportions import bisect, wilson_interval
 
@@ -226,6 +226,8 @@ def wilcoxon(
         raise InvalidInputError("a difference is NaN or infinite", hint="drop or count missing values before")
     if d.size == 0:
         return Estimate.unknown("no_data", method="wilcoxon", alpha=alpha, note="no pairs")
+    if too_large(d):
+        return Estimate.unknown("unsupported", method="wilcoxon", alpha=alpha, note=TOO_LARGE)
     value = float(np.median(d))
     size = np.abs(d)
     if not np.any(size):
@@ -320,6 +322,8 @@ def noise_floor(
         raise InvalidInputError("values and prompts must have the same length, values be finite, and pairs at least 1")
     if x.size == 0:
         return Estimate.unknown("no_data", method="noise_floor", alpha=alpha, note="no answers")
+    if too_large(x):
+        return Estimate.unknown("unsupported", method="noise_floor", alpha=alpha, note=TOO_LARGE)
     _, index = np.unique(keys, return_inverse=True)
     sizes = np.bincount(index)
     centred = x - (np.bincount(index, weights=x) / sizes)[index]

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from abtest.errors import InvalidInputError
 from abtest.results import Estimate, ToDict
 from abtest.stats.means import Reference, check_alternative, tail_pvalue, wald_interval
-from abtest.stats.moments import Moments
+from abtest.stats.moments import TOO_LARGE, Moments, too_large
 from abtest.stats.multiplicity import check_level
 
 Floats = NDArray[np.float64]
@@ -40,14 +40,14 @@ def ppi_weight(labels: ArrayLike, judged: ArrayLike, unlabelled: ArrayLike) -> f
         unlabelled: The judge's scores of the other rows; shape (N,).
 
     Returns:
-        None below two labelled rows; 0 when the judge does not vary or there are no other rows.
+        None below two labelled rows; 0 when the judge does not vary, there are no other rows, or numbers are beyond 1e100.
     """
     y, f, rest = _finite("labels", labels), _finite("judged", judged), _finite("unlabelled", unlabelled)
     if y.size != f.size:
         raise InvalidInputError("labels and the judge's scores of them must have the same length")
     if y.size < 2:
         return None
-    spread = float(np.var(np.concatenate([f, rest]))) if rest.size else 0.0
+    spread = float(np.var(np.concatenate([f, rest]))) if rest.size and not too_large(y, f, rest) else 0.0
     if spread <= 0.0:
         return 0.0
     covariance = float((y - y.mean()) @ (f - f.mean())) / y.size
@@ -83,12 +83,14 @@ def ppi_mean(
         raise InvalidInputError("labels and the judge's scores of them must have the same length")
     if y.size < 2 or rest.size < 1:
         return Estimate.unknown("insufficient", method="ppi", alpha=alpha, note="fewer than two labelled rows")
+    if too_large(y, f, rest):
+        return Estimate.unknown("unsupported", method="ppi", alpha=alpha, note=TOO_LARGE)
     estimated = ppi_weight(y, f, rest) if weight is None else weight
     lam = 0.0 if estimated is None else float(estimated)
     rectifier = y - lam * f
     value = lam * float(rest.mean()) + float(rectifier.mean())
     se2 = lam * lam * float(np.var(rest)) / rest.size + float(np.var(rectifier)) / y.size
-    if se2 <= 0.0:
+    if not se2 > 0.0:
         return Estimate(value, alpha=alpha, method="ppi", alternative=alternative, status="zero_variance")
     se = math.sqrt(se2)
     lower, upper = wald_interval(value, se, Reference(), alternative, alpha)
@@ -133,7 +135,7 @@ class Centring(ToDict):
 
 
 def freeze_centring(labels: ArrayLike, judged: ArrayLike) -> Centring | None:
-    """Return the constants from labelled rows of the past; None below two rows; slope 0 when the judge is constant.
+    """Return the constants from labelled rows of the past; None below two rows, slope 0 for a constant judge.
 
     Any constants keep the estimate unbiased; good ones make it tight (variance at a label share of 0.05: uncentred
     2.05, labels alone 0.38, centred 0.18).
@@ -145,7 +147,7 @@ def freeze_centring(labels: ArrayLike, judged: ArrayLike) -> Centring | None:
     y, f = _finite("labels", labels), _finite("judged", judged)
     if y.size != f.size:
         raise InvalidInputError("labels and the judge's scores of them must have the same length")
-    if y.size < 2:
+    if y.size < 2 or too_large(y, f):
         return None
     m = Moments.from_arrays(y, f)
     spread = float(m.comoment[1, 1])

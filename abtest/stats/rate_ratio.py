@@ -281,7 +281,7 @@ def _log_likelihood(u: Array | float, x_t: Array, x_c: Array, q: Array) -> Array
 
 def _log_e_at(u: float, steps: Array, log_w: Array, x_t: Array, x_c: Array, q: Array) -> float:
     gain = _log_likelihood(u + steps, x_t, x_c, q) - _log_likelihood(u, x_t, x_c, q)
-    return float(special.logsumexp(gain + log_w))
+    return float(np.logaddexp.reduce(gain + log_w))
 
 
 def _ratio(log_ratio: float) -> float | None:

@@ -3,16 +3,16 @@
 One score serves means, ratios, proportions, counts, quantile exceedance and CUPED. With stages k, arm totals X and Y, rates
 r = X/Y and weights w_k = Y_Tk·Y_Ck/(Y_Tk+Y_Ck), the score of the null "harm = margin" is
 
-    S = s · Σ_k w_k (r_Tk − c·r_Ck) − d·Σ_k w_k,
+    S = s · Σ_k w_k (r_Tk - c·r_Ck) - d·Σ_k w_k,
 
 s = +1 when larger is worse, c = 1 + s·m for a relative margin m (else 1), d an absolute margin (else 0). Its variance is the
 running maximum of the largest of
 
 * the plug-in v_plug = Σ_u (Σ_k w_kψ_uk)²: influence summed over stages before squaring, because a returning unit is one
   cluster [Deng, Knoblich & Lu 2018, arXiv 1803.06336, extended over strata];
-* the design variance under the tested null, v_design = Σ_uΣ_kl e_uk e_ul (min(q_k,q_l) − q_k q_l), which knows that sticky
+* the design variance under the tested null, v_design = Σ_uΣ_kl e_uk e_ul (min(q_k,q_l) - q_k q_l), which knows that sticky
   units with nested hashes stay in treatment while the ramp widens;
-* for proportions with a points margin the floor Σ_k w_k²·deff_k·[p̃(1−p̃)/Y_Tk + p_Ck(1−p_Ck)/Y_Ck], because a small arm
+* for proportions with a points margin the floor Σ_k w_k²·deff_k·[p̃(1-p̃)/Y_Tk + p_Ck(1-p_Ck)/Y_Ck], because a small arm
   without events has a plug-in variance of nearly zero.
 
 Assumptions: units independent of each other, assignment by hash as configured; a central limit theorem over units (below 30
@@ -41,7 +41,7 @@ class PairSums:
 
     Attributes:
         units: (2, K, B) units seen so far.
-        x: (2, K, B) sum of x − centre·y.
+        x: (2, K, B) sum of x - centre·y.
         y: (2, K, B) sum of y.
         xx: (2, K, 2, K, B) sum over units of products of centred x, first index pair ≤ second in stage; same for
         xy: x of the first cell times y of the second,
@@ -254,7 +254,7 @@ class StratifiedScore:
         return np.where(self.used[None], self.sums.x / np.where(y > 0, y, 1.0), 0.0)
 
     def _pair_form(self, kappa: Array, rho: Array) -> Array:
-        """Return (2, K, 2, K, B): Σ_u (κ_p x_p − ρ_p y_p)(κ_q x_q − ρ_q y_q); κ, ρ are (2, K, B)."""
+        """Return (2, K, 2, K, B): Σ_u (kappa_p x_p - rho_p y_p)(kappa_q x_q - rho_q y_q); both are (2, K, B)."""
         s = self.sums
         kp, kq = kappa[:, :, None, None], kappa[None, None]
         rp, rq = rho[:, :, None, None], rho[None, None]
@@ -301,7 +301,7 @@ class StratifiedScore:
         """Return (B,) control's clustered over binomial variance, pooled over stages; at least 1."""
         form = self._pair_form(np.ones_like(self.sums.x), self._centred_rates())
         k = np.arange(self.sums.stages)
-        clustered = form[CONTROL][k, CONTROL, k].sum(axis=0)
+        clustered = (form[CONTROL][k, CONTROL, k] * self.used).sum(axis=0)
         p = np.clip(self.rates[CONTROL], 0.0, 1.0)
         binomial = (self.sums.y[CONTROL] * p * (1 - p) * self.used).sum(axis=0)
         return np.maximum(np.where(binomial > 0, clustered / np.where(binomial > 0, binomial, 1.0), 1.0), 1.0)
@@ -336,4 +336,4 @@ def stratified_score(
     observed = last[TREATMENT] / np.maximum(last.sum(axis=0), 1.0)
     q = np.array([o if s is None else s for s, o in zip(shares, observed, strict=True)], dtype=float)
     used = (sums.units >= min_units).all(axis=0) & (sums.y > 0).all(axis=0)
-    return StratifiedScore(sums, q, 1 if better == "lower" else -1, proportion, used)
+    return StratifiedScore(sums, q, 1 if better == "lower" else -1, proportion, np.asarray(used))

@@ -152,4 +152,3 @@ def _fit(middle: Array, up: Array, down: Array) -> Array:
 
 def _quadratic(coefficients: Array, t: Array) -> Array:
     return np.asarray(coefficients[0] + t * (coefficients[1] + t * coefficients[2]))
-

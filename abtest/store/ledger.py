@@ -85,7 +85,12 @@ def entries(
         order by seq""",  # noqa: S608 - a constant
         {"experiment": experiment, "revision": revision, "kind": kind},
     ).fetchall()
-    return [Entry(*row[:6], json.loads(row[6]), *row[7:]) for row in rows]
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    seq, name, experiment, revision, recorded_us, decision_id, body, previous_hash, digest = row
+    return Entry(seq, name, experiment, revision, recorded_us, decision_id, json.loads(body), previous_hash, digest)
 
 
 def verify(con: duckdb.DuckDBPyConnection) -> int:

@@ -162,7 +162,10 @@ class Scan:
         count = f"case when {head}{known} then 1 else 0 end"
         if add_up:
             count = f"case when c.call_rank = 1 then max(case when {known} then 1 else 0 end) {request} else 0 end"
-        return [f"case when {'' if add_up else head}{known} then {_fixed(f'({value})', m.scale)} else 0 end as x{j}", f"{count} as y{j}"]
+        return [
+            f"case when {'' if add_up else head}{known} then {_fixed(f'({value})', m.scale)} else 0 end as x{j}",
+            f"{count} as y{j}",
+        ]
 
     # -- unit steps and what is summed over them -----------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 
@@ -18,7 +18,7 @@ from abtest.store.files import load_sql, sql_root
 if TYPE_CHECKING:
     from abtest.store.load import IngestReport
 
-_CONFIG = {
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # DuckDB must never reach for the network, and errors of a missing extension must come at once.
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -121,7 +121,15 @@ class Store:
         return out
 
     def freeze(
-        self, experiment: str, revision: int, metric: str, values: Mapping[str, float], *, source: str, watermark_us: int, file_id: int
+        self,
+        experiment: str,
+        revision: int,
+        metric: str,
+        values: Mapping[str, float],
+        *,
+        source: str,
+        watermark_us: int,
+        file_id: int,
     ) -> None:
         """Write a metric's constants once; what is frozen already stays."""
         known = self.frozen(experiment, revision).get(metric, {})

@@ -24,6 +24,12 @@ WITH candidate AS (
     WHERE
         o.interaction_id IS NULL
         AND (i.operation IS NULL OR i.operation IN ('chat', 'text_completion', 'generate_content'))
+    UNION ALL
+    -- Attempts of one unit's request are one target after all: any of them gives the same sums per request.
+    SELECT o.score_id, 6 AS step, MIN(i.interaction_id) AS interaction_id
+    FROM load_open o
+    JOIN interaction i ON i.request_id = o.request_id AND i.variant = o.variant
+    GROUP BY o.score_id, i.unit_id
 )
 SELECT score_id, step, MIN(interaction_id) AS interaction_id, COUNT(DISTINCT interaction_id) AS n
 FROM candidate

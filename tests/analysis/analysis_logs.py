@@ -45,7 +45,9 @@ def assign(unit: str, variant: str, hours: float = 0.0, **fields: Any) -> Record
     return {"type": "assignment", "experiment_id": "e", "unit_id": unit, "variant": variant, "ts": at(hours), **fields}
 
 
-def score(key: str, target: str | None, value: float | None, hours: float = 1.0, name: str = "help", **fields: Any) -> Record:
+def score(
+    key: str, target: str | None, value: float | None, hours: float = 1.0, name: str = "help", **fields: Any
+) -> Record:
     """Return a score of an interaction."""
     kind = fields.pop("scorer_kind", "human")
     return {
@@ -123,7 +125,9 @@ def _spec(rng: np.random.Generator) -> Record:
         "metrics": METRICS,
     }  # fmt: skip
     if rng.random() < 0.3:
-        spec["population"]["where"] = str(rng.choice(["surface = 'support'", "environment IN ('prod', 'eu') OR turn > 1"]))
+        spec["population"]["where"] = str(
+            rng.choice(["surface = 'support'", "environment IN ('prod', 'eu') OR turn > 1"])
+        )
     if rng.random() < 0.2:
         spec["start"], spec["end"] = at(float(rng.uniform(0, 3))), at(float(rng.uniform(25, 29)))
     return spec
@@ -160,7 +164,9 @@ class _Log:
 
     def arm(self, position: float, moment: float) -> str:
         """Nested hash: a unit below the share is in treatment, and stays there while the share grows."""
-        q = [s for start, s in zip(self.starts, self.shares, strict=True) if start <= hours_us(moment)][-1:] or [self.shares[0]]
+        q = [s for start, s in zip(self.starts, self.shares, strict=True) if start <= hours_us(moment)][-1:] or [
+            self.shares[0]
+        ]
         arms = self.spec["treatments"]
         for n, name in enumerate(arms):
             if position < q[0] * (n + 1) and (n == 0 or position >= q[0] * n):
@@ -184,7 +190,10 @@ class _Log:
             if self.chance(0.1):
                 continue
             first = float(moments.min())
-            for moment in [first - (0.0 if self.chance(0.3) else 0.25), *self.rng.uniform(0, 31, size=int(self.rng.integers(0, 3)))]:
+            for moment in [
+                first - (0.0 if self.chance(0.3) else 0.25),
+                *self.rng.uniform(0, 31, size=int(self.rng.integers(0, 3))),
+            ]:
                 where = position if self.sticky and not self.chance(0.1) else float(self.rng.random())
                 reason = self.pick("split", "split", "split", None, "targeting_match", "cached")
                 reason = self.pick("default", "error", "STALE", "Disabled") if self.chance(0.1) else reason
@@ -202,7 +211,9 @@ class _Log:
             later = 0.0 if self.chance(0.4) else float(self.rng.choice([0.0001, 0.2, 1.5]))
             moment = min(moment + later * n, 31.5)
             own = arm if not self.chance(0.01) else self.pick("A", "B", "ghost")
-            self.one_call(f"{key}c{n}" if attempts > 1 or self.chance(0.5) else key, key if named else None, user, own, moment, n)
+            self.one_call(
+                f"{key}c{n}" if attempts > 1 or self.chance(0.5) else key, key if named else None, user, own, moment, n
+            )
 
     def one_call(self, key: str, request: str | None, user: str, arm: str, moment: float, attempt: int) -> None:
         maybe = self.maybe
@@ -223,7 +234,9 @@ class _Log:
             prompt_version=self.pick("v1", "v1", "v1", None, "v2"),
         )  # fmt: skip
         if self.chance(0.03):
-            record["experiment_id"], record["variant"] = self.pick((None, None), (None, "A"), ("other", "B"), ("other", None))
+            record["experiment_id"], record["variant"] = self.pick(
+                (None, None), (None, "A"), ("other", "B"), ("other", None)
+            )
         self.records.append(record)
         self.calls.append(record)
 
@@ -238,8 +251,12 @@ class _Log:
             {"trace_id": target["trace_id"], "span_id": target["span_id"]}, {"trace_id": target["trace_id"]},
             {"provider_response_id": target["provider_response_id"]}, {"interaction_id": f"orphan{n}"},
         )  # fmt: skip
-        if not (keys.get("interaction_id") or keys.get("trace_id") or keys.get("provider_response_id") or (
-            keys.get("request_id") and keys.get("variant"))):
+        if not (
+            keys.get("interaction_id")
+            or keys.get("trace_id")
+            or keys.get("provider_response_id")
+            or (keys.get("request_id") and keys.get("variant"))
+        ):
             keys = {"interaction_id": target["interaction_id"]}
         moment = float(np.round(self.rng.uniform(0, 33), 3))
         value = self.maybe(float(np.round(self.rng.uniform(-1, 1), 7)), 0.1)
@@ -252,4 +269,6 @@ class _Log:
         for correction in range(int(self.pick(0, 0, 0, 1, 2))):
             fixed = self.maybe(float(np.round(self.rng.uniform(-1, 1), 7)), 0.1)
             later = at(moment + float(self.rng.uniform(0.01, 9)) + 10 * correction)
-            self.records.append({**base, "value": fixed, "error_type": "parse" if fixed is None else None, "updated_at": later})
+            self.records.append(
+                {**base, "value": fixed, "error_type": "parse" if fixed is None else None, "updated_at": later}
+            )

@@ -24,7 +24,15 @@ from analysis_logs import HOUR_US, Record, us
 Cell = tuple[str, int]
 GENERATION = {None, "chat", "text_completion", "generate_content"}
 UNRANDOM = {"default", "error", "stale", "disabled"}  # as OTel writes them; OpenFeature SDKs use capitals
-MANIFEST = ("model", "prompt_name", "prompt_version", "prompt_sha256", "embedding_model_version", "index_id", "ruleset_version")
+MANIFEST = (
+    "model",
+    "prompt_name",
+    "prompt_version",
+    "prompt_sha256",
+    "embedding_model_version",
+    "index_id",
+    "ruleset_version",
+)
 
 
 # -- expressions in Python, with three-valued logic ----------------------------------------------------------------
@@ -61,7 +69,9 @@ FUNCTIONS: dict[str, Callable[[Record], Any]] = {
     "latency_ms": lambda r: r.get("latency_ms"),
     "latency_ms + 1000000000": lambda r: _plus(r.get("latency_ms"), 1000000000),
     "cost_usd": lambda r: r.get("cost_usd"),
-    "COALESCE(output_tokens, 0) - reasoning_tokens": lambda r: _sub(r.get("output_tokens") or 0, r.get("reasoning_tokens")),
+    "COALESCE(output_tokens, 0) - reasoning_tokens": lambda r: _sub(
+        r.get("output_tokens") or 0, r.get("reasoning_tokens")
+    ),
     "CASE WHEN NOT is_error AND format_ok THEN 1 ELSE 0 END": lambda r: (
         1 if _and(not r.get("is_error"), r.get("format_ok")) is True else 0
     ),
@@ -212,7 +222,12 @@ class Oracle:
                 return []
             return [i for i in self.interactions if all(i.get(k) == s[k] for k in keys)]
 
-        steps = [same("interaction_id"), same("request_id", "variant"), same("trace_id", "span_id"), same("provider_response_id")]
+        steps = [
+            same("interaction_id"),
+            same("request_id", "variant"),
+            same("trace_id", "span_id"),
+            same("provider_response_id"),
+        ]
         if s.get("interaction_id") is None:
             steps.append([i for i in same("trace_id") if i.get("operation") in GENERATION])
         return next((step[0]["interaction_id"] for step in steps if len(step) == 1), None)
@@ -268,7 +283,9 @@ class Oracle:
         if arm == self.arms[0]:
             return float(frozen)
         sign = 1 if m["better"] == "lower" else -1
-        return float(frozen * (1 + sign * margin["relative"]) if "relative" in margin else frozen + sign * margin["absolute"])
+        return float(
+            frozen * (1 + sign * margin["relative"]) if "relative" in margin else frozen + sign * margin["absolute"]
+        )
 
     # what counts
 

@@ -12,20 +12,19 @@ import numpy as np
 import pytest
 from analysis_logs import HOUR_US, Case, hours_us, random_case
 from analysis_oracle import MANIFEST, Oracle
+from analysis_store import StoreMaker
 
 from abtest.analysis.read import Evidence, read
 from abtest.spec import Experiment
 from abtest.store.store import Store
 
-SEEDS = (0, 1, 2, 3, 5, 8, 11, 20, 22, 25, 27, 29, 31, 33, 36)
+SEEDS = (0, 1, 2, 3, 5, 6, 11, 20, 22, 25, 27, 29, 31, 33, 36)
 Read = Callable[[int], tuple[Case, Evidence, Oracle]]
 
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """Read a random case once; even seeds at the end of the log, odd ones in the middle of it."""
-    from conftest import StoreMaker
-
     cache: dict[int, tuple[Case, Evidence, Oracle]] = {}
 
     def get(seed: int) -> tuple[Case, Evidence, Oracle]:
@@ -109,10 +108,19 @@ def test_pair_sums_are_the_units_own_products(evidence: Read, seed: int) -> None
                 k: (Fraction(x, x_scale), Fraction(y, measure.denominator_scale))
                 for k, (x, y) in oracle.unit_sums(j, hour).items() if k[1] in names
             }  # fmt: skip
-            units = {u: {(names.index(a), k): xy for (v, a, k), xy in rows.items() if v == u} for u in {k[0] for k in rows}}
-            wanted = {n: np.zeros(getattr(sums, n).shape[:-1], dtype=object) for n in ("units", "x", "y", "xx", "xy", "yx", "yy")}
-            above, below = (sum(v[i] for k, v in oracle.unit_sums(j, ev.buckets[-1]).items() if k[1] in names) for i in (0, 1))
-            centre = Fraction(round((above << 20) / below) if below else 0, (1 << 20) * x_scale) * measure.denominator_scale
+            units = {
+                u: {(names.index(a), k): xy for (v, a, k), xy in rows.items() if v == u} for u in {k[0] for k in rows}
+            }
+            wanted = {
+                n: np.zeros(getattr(sums, n).shape[:-1], dtype=object)
+                for n in ("units", "x", "y", "xx", "xy", "yx", "yy")
+            }
+            above, below = (
+                sum(v[i] for k, v in oracle.unit_sums(j, ev.buckets[-1]).items() if k[1] in names) for i in (0, 1)
+            )
+            centre = (
+                Fraction(round((above << 20) / below) if below else 0, (1 << 20) * x_scale) * measure.denominator_scale
+            )
             assert sums.centre == pytest.approx(float(centre), rel=1e-15)
             for cells in units.values():
                 for p, (xp, yp) in cells.items():

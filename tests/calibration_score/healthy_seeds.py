@@ -90,7 +90,9 @@ def summarise(runs: list[dict[str, Any]]) -> str:
         mine = [r for r in runs if r["scenario"] == name]
         codes = dict(sorted(Counter(r["exit_code"] for r in mine).items()))
         reasons = dict(Counter(r["reason"] for r in mine))
-        lines.append(f"{name}: {len(mine)} runs, exit codes {codes}, reasons {reasons}, as expected {sum(map(fits, mine))}")
+        lines.append(
+            f"{name}: {len(mine)} runs, exit codes {codes}, reasons {reasons}, as expected {sum(map(fits, mine))}"
+        )
     return "\n".join(lines)
 
 

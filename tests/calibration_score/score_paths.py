@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,7 +68,7 @@ class Study:
     """One simulated cell: `run` gets a generator and returns what happened (names), the rest is counting."""
 
     name: str
-    run: Callable[[np.random.Generator], Iterable[str]]
+    run: Callable[[np.random.Generator], Iterable[str] | dict[str, float]]
     reduced: int
     full: int
     seed: int
@@ -75,16 +76,22 @@ class Study:
     def measure(self, runs: int | None = None) -> Counts:
         """Run it in the size that the environment asks for."""
         runs = runs or (self.full if FULL else self.reduced)
-        seen: Counter[str] = Counter()
-        values: dict[str, list[float]] = {}
-        for i in range(runs):
-            outcome = self.run(np.random.default_rng(np.random.SeedSequence((self.seed, i))))
-            if isinstance(outcome, dict):
-                for name, value in outcome.items():
-                    values.setdefault(name, []).append(float(value))
-            else:
-                seen.update(set(outcome))
-        return Counts(runs, seen, values)
+        return _measure(self, runs)
+
+
+@cache
+def _measure(study: Study, runs: int) -> Counts:
+    """Several tests read one study: it runs once."""
+    seen: Counter[str] = Counter()
+    values: dict[str, list[float]] = {}
+    for i in range(runs):
+        outcome = study.run(np.random.default_rng(np.random.SeedSequence((study.seed, i))))
+        if isinstance(outcome, dict):
+            for name, value in outcome.items():
+                values.setdefault(name, []).append(float(value))
+        else:
+            seen.update(set(outcome))
+    return Counts(runs, seen, values)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,13 @@ class Traffic:
 
 
 def traffic(
-    rng: np.random.Generator, users: int, rows: int, shares: Sequence[float] = RAMP, looks_a_stage: int = HOURS, *, even: bool = False
+    rng: np.random.Generator,
+    users: int,
+    rows: int,
+    shares: Sequence[float] = RAMP,
+    looks_a_stage: int = HOURS,
+    *,
+    even: bool = False,
 ) -> Traffic:
     """Draw rows at uniform times; users differ in activity (gamma, shape 1.5) unless `even`."""
     looks = looks_a_stage * len(shares)

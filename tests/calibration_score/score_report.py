@@ -1,6 +1,6 @@
 """Run every study of this folder in full and print what was measured; resumable.
 
-    python tests/calibration_score/score_report.py --out runs.jsonl [--only TEXT]
+python tests/calibration_score/score_report.py --out runs.jsonl [--only TEXT]
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ def studies() -> list[Study]:
     found: list[Study] = []
     for module in (studies_harm, studies_safe, studies_rare):
         for value in vars(module).values():
-            found += [value] if isinstance(value, Study) else [s for s in value.values() if isinstance(s, Study)] if isinstance(value, dict) else []
+            found += (
+                [value]
+                if isinstance(value, Study)
+                else [s for s in value.values() if isinstance(s, Study)]
+                if isinstance(value, dict)
+                else []
+            )
     return found
 
 
@@ -37,8 +43,19 @@ def lines(study: Study, runs: int) -> list[dict]:
         finite = [v for v in values if np.isfinite(v)]
         se = float(np.std(finite) / len(finite) ** 0.5) if finite else None
         never = 1 - len(finite) / len(values)
-        rows.append({"what": name, "median": float(np.median(values)), "mean": float(np.mean(finite)) if finite else None, "se": se, "never": never})
-    return [{"study": study.name, "seed": study.seed, "runs": runs, **row} for row in rows or [{"what": "nothing happened", "hits": 0, "share": 0.0}]]
+        rows.append(
+            {
+                "what": name,
+                "median": float(np.median(values)),
+                "mean": float(np.mean(finite)) if finite else None,
+                "se": se,
+                "never": never,
+            }
+        )
+    return [
+        {"study": study.name, "seed": study.seed, "runs": runs, **row}
+        for row in rows or [{"what": "nothing happened", "hits": 0, "share": 0.0}]
+    ]
 
 
 if __name__ == "__main__":

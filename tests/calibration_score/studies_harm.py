@@ -6,14 +6,34 @@ import math
 from functools import partial
 
 import numpy as np
-from score_paths import RAMP, Study, Traffic, alike, enough, evidence, happened, path_sums, planned, rho2_of, running, traffic, warm_up
+from score_paths import (
+    RAMP,
+    Study,
+    Traffic,
+    alike,
+    enough,
+    evidence,
+    happened,
+    path_sums,
+    planned,
+    rho2_of,
+    running,
+    traffic,
+    warm_up,
+)
 
 from abtest.metrics.proportion import ProportionMetric
 from abtest.stats.mixture import log_e_one_sided, log_e_two_sided, tuning
 from abtest.stats.score import PairSums, stratified_score
 
 EVENT = ProportionMetric.model_validate(
-    {"name": "refusal_rate", "kind": "proportion", "event": "refused", "better": "lower", "guardrail": {"margin": {"points": 0.01}}}
+    {
+        "name": "refusal_rate",
+        "kind": "proportion",
+        "event": "refused",
+        "better": "lower",
+        "guardrail": {"margin": {"points": 0.01}},
+    }
 )
 
 
@@ -40,19 +60,19 @@ def drifting_ramp(rng: np.random.Generator, *, ratio: float, users: int = 8000, 
     score = stratified_score(path_sums(t, x), RAMP, proportion=True)
     frozen, ready = warm_up(t, x), enough(score)
     none, margin = score.contrast(0.0), score.contrast(0.01)
+    s, v = z_values(path_sums(pooled(t), x))
     facts = {}
     for alpha in (0.05, 0.01):
         rho2 = rho2_of(EVENT, frozen, alpha, RAMP)
         facts[f"ours {alpha:g}"] = evidence(none.score, none.v, rho2, alpha) & ready
         facts[f"ours, plug-in {alpha:g}"] = evidence(none.score, running(none.v_plug), rho2, alpha) & ready
         facts[f"ours at 1 point {alpha:g}"] = evidence(margin.score, margin.v, rho2, alpha) & ready
-        s, v = z_values(path_sums(pooled(t), x))
         facts[f"pooled {alpha:g}"] = evidence(s, running(v), rho2, alpha) & ready
     return happened(**facts)
 
 
-DRIFT_NULL = Study("drifting ramp, no effect", partial(drifting_ramp, ratio=1.0), 250, 3000, 101)
-DRIFT_HARM = Study("drifting ramp, harm x1.5", partial(drifting_ramp, ratio=1.5), 120, 2000, 102)
+DRIFT_NULL = Study("drifting ramp, no effect", partial(drifting_ramp, ratio=1.0), 150, 2000, 101)
+DRIFT_HARM = Study("drifting ramp, harm x1.5", partial(drifting_ramp, ratio=1.5), 60, 1000, 102)
 
 
 # -- rows are not users --------------------------------------------------------------------------------------------------
@@ -82,13 +102,15 @@ def rows_and_users(rng: np.random.Generator, *, users: int = 1000, looks: int = 
     })  # fmt: skip
 
 
-ROWS = Study("rows as units", rows_and_users, 400, 3000, 103)
+ROWS = Study("rows as units", rows_and_users, 300, 3000, 103)
 
 
 # -- tuning under a ramp -------------------------------------------------------------------------------------------------
 
 
-def strong_early_harm(rng: np.random.Generator, *, alpha: float = 0.01, z: float = 4.5, plan: float = 1.0, batch: int = 200) -> dict[str, float]:
+def strong_early_harm(
+    rng: np.random.Generator, *, alpha: float = 0.01, z: float = 4.5, plan: float = 1.0, batch: int = 200
+) -> dict[str, float]:
     """Brownian motion in the clock of the ramp, drift such that E z = 4.5 at the end of the 1 % stage, hourly looks.
 
     `plan` is the ratio of the true clock at the end of the ramp to the planned one.
@@ -112,8 +134,12 @@ def strong_early_harm(rng: np.random.Generator, *, alpha: float = 0.01, z: float
         # Planned power: the drift that a fixed one-sided test at alpha finds with power 0.8 at the end.
         s = weak + (2.326348 + 0.841621) * v
         threshold = -math.log(alpha)
-        out[f"{name}, power at the end"] = (log_e_one_sided(s, np.broadcast_to(v, s.shape), rho2) >= threshold).any(axis=1).mean()
-        out[f"{name}, false"] = (log_e_one_sided(weak, np.broadcast_to(v, s.shape), rho2) >= threshold).any(axis=1).mean()
+        out[f"{name}, power at the end"] = (
+            (log_e_one_sided(s, np.broadcast_to(v, s.shape), rho2) >= threshold).any(axis=1).mean()
+        )
+        out[f"{name}, false"] = (
+            (log_e_one_sided(weak, np.broadcast_to(v, s.shape), rho2) >= threshold).any(axis=1).mean()
+        )
     return out
 
 

@@ -97,14 +97,20 @@ def _cells() -> dict[str, Study]:
             for name, effect in (("no effect", 0.0), ("half of the margin", MARGIN / 2), ("at the margin", MARGIN)):
                 seed += 1
                 label = f"{100 * (1 - share):.0f}/{100 * share:.0f}, base {100 * base:g} %, {name}"
-                cells[label] = Study(f"rare rule: {label}", partial(judged, base=base, effect=effect, share=share), 25, 1000 if effect else 3000, seed)
+                cells[label] = Study(
+                    f"rare rule: {label}",
+                    partial(judged, base=base, effect=effect, share=share),
+                    25,
+                    1000 if effect else 2000,
+                    seed,
+                )
     cells["ramp, base 2 -> 8 %, no effect"] = Study(
-        "rare rule: ramp, base 2 -> 8 %, no effect", partial(judged, base=0.02, drift=0.06, effect=0.0, share=None), 60, 3000, 330)  # fmt: skip
+        "rare rule: ramp, base 2 -> 8 %, no effect", partial(judged, base=0.02, drift=0.06, effect=0.0, share=None), 25, 2000, 330)  # fmt: skip
     cells["50/50, base 2 %, no effect, 20 % more requests"] = Study(
         "rare rule: 50/50, base 2 %, no effect, treatment sends 20 % more requests",
-        partial(judged, base=0.02, effect=0.0, share=0.5, more=1.2), 60, 3000, 331)  # fmt: skip
+        partial(judged, base=0.02, effect=0.0, share=0.5, more=1.2), 25, 2000, 331)  # fmt: skip
     cells["50/50, base 2 %, no effect, ICC 0.3"] = Study(
-        "rare rule: 50/50, base 2 %, no effect, ICC 0.3", partial(judged, base=0.02, effect=0.0, share=0.5, icc=0.3), 60, 3000, 332)  # fmt: skip
+        "rare rule: 50/50, base 2 %, no effect, ICC 0.3", partial(judged, base=0.02, effect=0.0, share=0.5, icc=0.3), 25, 2000, 332)  # fmt: skip
     return cells
 
 
@@ -137,7 +143,9 @@ def merged(t: Traffic, x: np.ndarray, looks: int) -> np.ndarray:
     return np.logaddexp.reduce(logs) - math.log(len(logs))
 
 
-def detection(rng: np.random.Generator, *, base: float, users: int = 3000, rows: int = 4000, a: float = 0.01) -> dict[str, float]:
+def detection(
+    rng: np.random.Generator, *, base: float, users: int = 3000, rows: int = 4000, a: float = 0.01
+) -> dict[str, float]:
     """Requests until the halt, 90/10, base -> 5 %, sticky users; a look every 10 requests. Never: infinity."""
     t = traffic(rng, users, rows, (0.1,), rows // 10)
     t = Traffic(t.unit, np.arange(t.rows) // 10, t.stage, t.arm, t.time, t.users, t.looks, t.shares)
@@ -154,7 +162,12 @@ def detection(rng: np.random.Generator, *, base: float, users: int = 3000, rows:
         "at-risk share, batches of 200": merged(t, x, 20),
         "configured share": log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, 0.1)),
     }
-    by = {"rule": said.halt(a), "rule if 1 s.e. past": said.halt(a, 1.0), "rule if 2 s.e. past": said.halt(a, 2.0), "mixture half": said.mixture[a]}
+    by = {
+        "rule": said.halt(a),
+        "rule if 1 s.e. past": said.halt(a, 1.0),
+        "rule if 2 s.e. past": said.halt(a, 2.0),
+        "mixture half": said.mixture[a],
+    }
     for name, log_e in ratio.items():
         by[f"rate ratio, all of alpha, {name}"] = log_e >= -math.log(a)
         by[f"rule, {name}"] = ((log_e >= -math.log(a / 2)) & (said.z > 0)) | said.mixture[a]
@@ -177,11 +190,22 @@ def thin_hours(rng: np.random.Generator, *, an_hour: int, base: float = 0.005) -
     return {"requests": float(an_hour) * (int(np.argmax(log_e)) + 1) if log_e.any() else math.inf}
 
 
-THIN = {n: Study(f"detection with {n} requests an hour", partial(thin_hours, an_hour=n), 60, 2000, 350 + n) for n in (1, 2, 5, 20, 100)}
+THIN = {
+    n: Study(f"detection with {n} requests an hour", partial(thin_hours, an_hour=n), 60, 2000, 350 + n)
+    for n in (1, 2, 5, 20, 100)
+}
 
 
 def thin_null(
-    rng: np.random.Generator, *, base: float, share: float, an_hour: int = 10, icc: float = 0.3, more: float = 1.0, users: int = 600, rows: int = 6000
+    rng: np.random.Generator,
+    *,
+    base: float,
+    share: float,
+    an_hour: int = 10,
+    icc: float = 0.3,
+    more: float = 1.0,
+    users: int = 600,
+    rows: int = 6000,
 ) -> list[str]:
     """No effect, few requests an hour: false alarms of the rate ratio at 5 %, hour by hour and with hours merged."""
     t = traffic(rng, users, rows, (share,), 1)

@@ -5,10 +5,23 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from score_paths import (
-    HOURS, RAMP, Study, Traffic, alike, control_start, enough, evidence, happened, path_sums, rho2_of, running, traffic, warm_up,
-)  # fmt: skip
 from scipy import special
+from score_paths import (
+    HOURS,
+    RAMP,
+    Study,
+    Traffic,
+    alike,
+    control_start,
+    enough,
+    evidence,
+    happened,
+    path_sums,
+    rho2_of,
+    running,
+    traffic,
+    warm_up,
+)  # fmt: skip
 
 from abtest.metrics.base import MetricSpec
 from abtest.metrics.mean import MeanMetric
@@ -22,12 +35,16 @@ SAFE, HALT = 0.05, 0.01
 
 def proportion(points: float) -> MetricSpec:
     guardrail = {"margin": {"points": points}}
-    return ProportionMetric.model_validate({"name": "m", "kind": "proportion", "event": "refused", "better": "lower", "guardrail": guardrail})
+    return ProportionMetric.model_validate(
+        {"name": "m", "kind": "proportion", "event": "refused", "better": "lower", "guardrail": guardrail}
+    )
 
 
 def mean(relative: float) -> MetricSpec:
     guardrail = {"margin": {"relative": relative}}
-    return MeanMetric.model_validate({"name": "m", "kind": "mean", "value": "cost_usd", "better": "lower", "guardrail": guardrail})
+    return MeanMetric.model_validate(
+        {"name": "m", "kind": "mean", "value": "cost_usd", "better": "lower", "guardrail": guardrail}
+    )
 
 
 def ratio(relative: float) -> MetricSpec:
@@ -72,7 +89,9 @@ def spec_of(shape: str) -> MetricSpec:
     return proportion(margin) if shape.startswith("binary") else ratio(margin) if shape == "ratio" else mean(margin)
 
 
-def at_margin(rng: np.random.Generator, *, shape: str, users: int = 6000, rows: int = 15_000, harm: float = 1.0) -> list[str]:
+def at_margin(
+    rng: np.random.Generator, *, shape: str, users: int = 6000, rows: int = 15_000, harm: float = 1.0
+) -> list[str]:
     """Ramp 1 -> 5 -> 20 -> 50 %, hourly looks: which variances call it safe, or harmful, at any look."""
     t = traffic(rng, users, rows)
     x, y = draw(rng, t, shape, harm)
@@ -96,7 +115,9 @@ def at_margin(rng: np.random.Generator, *, shape: str, users: int = 6000, rows: 
     })  # fmt: skip
 
 
-AT_MARGIN = {s: Study(f"truth at the margin: {s}", partial(at_margin, shape=s), 120, 3000, 200 + i) for i, s in enumerate(SHAPES)}
+AT_MARGIN = {
+    s: Study(f"truth at the margin: {s}", partial(at_margin, shape=s), 120, 3000, 200 + i) for i, s in enumerate(SHAPES)
+}
 
 
 # -- promotion over four stages ------------------------------------------------------------------------------------------
@@ -157,7 +178,14 @@ def worse(latency: np.ndarray, treated: np.ndarray, q: float, margin: float, cha
 
 
 def quantile_guardrail(
-    rng: np.random.Generator, *, q: float, share: float, users: int = 4000, rows: int = 40_000, looks: int = 48, margin: float = 0.4,
+    rng: np.random.Generator,
+    *,
+    q: float,
+    share: float,
+    users: int = 4000,
+    rows: int = 40_000,
+    looks: int = 48,
+    margin: float = 0.4,
     change: str = "scale",
 ) -> list[str]:
     """Latency exactly at its margin, ten calls a user, ICC 0.2. `change`: all of it 1.4 times as long ("scale"), the
@@ -190,14 +218,14 @@ def quantile_guardrail(
 
 
 QUANTILES = {
-    (q, share): Study(f"p{100 * q:g} at the margin, share {100 * share:g} %", partial(quantile_guardrail, q=q, share=share), 100, 3000, 230 + i)
+    (q, share): Study(f"p{100 * q:g} at the margin, share {100 * share:g} %", partial(quantile_guardrail, q=q, share=share), 80, 2000, 230 + i)
     for i, (q, share) in enumerate([(0.95, 0.05), (0.95, 0.5), (0.99, 0.05), (0.99, 0.5)])
 }  # fmt: skip
 
 CHANGES = {
     (change, users): Study(
         f"p99 at the margin, share 50 %, {change}, {users} users",
-        partial(quantile_guardrail, q=0.99, share=0.5, users=users, rows=10 * users, change=change), 60, 2000 if users < 9999 else 400, 240 + i,
+        partial(quantile_guardrail, q=0.99, share=0.5, users=users, rows=10 * users, change=change), 40, 1500 if users < 9999 else 250, 240 + i,
     )
     for i, (change, users) in enumerate([("shift", 4000), ("tail", 4000), ("shift", 40_000), ("tail", 40_000), ("scale", 40_000)])
 }  # fmt: skip

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from score_paths import RAMP, happened, path_sums, planned, traffic, warm_up
 from scipy import stats
+from score_paths import RAMP, happened, path_sums, planned, traffic, warm_up
 
 from abtest.analysis.constants import fractions_of
 from abtest.spec import Experiment

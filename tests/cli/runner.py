@@ -36,6 +36,11 @@ def call(capsys: pytest.CaptureFixture[str], *argv: object) -> Result:
 
 def spawn(*argv: object, cwd: Path | None = None) -> Result:
     done = subprocess.run(
-        [sys.executable, "-m", "abtest.cli.main", *map(str, argv)], capture_output=True, text=True, cwd=cwd, timeout=120, check=False
+        [sys.executable, "-m", "abtest.cli.main", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+        check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)

@@ -96,8 +96,17 @@ def test_a_metric_on_a_column_that_no_log_has(simulated, capsys):
     assert (result.code, result.json["decision"], result.json["reason"]) == (40, "hold", "no_data")
     assert "refusal_rate" in result.json["summary"]
     metric = next(m for m in result.json["metrics"] if m["metric"] == "refusal_rate")
-    assert (metric["status"], metric["verdict"], metric["estimate"], metric["pvalue"]) == ("no_data", "unknown", None, None)
-    logs.spec.write_text(text.replace('value = "latency_ms"', 'value = "reasoning_tokens + NULL"').replace('event = "cache_hit"', 'event = "refused"'))
+    assert (metric["status"], metric["verdict"], metric["estimate"], metric["pvalue"]) == (
+        "no_data",
+        "unknown",
+        None,
+        None,
+    )
+    logs.spec.write_text(
+        text.replace('value = "latency_ms"', 'value = "reasoning_tokens + NULL"').replace(
+            'event = "cache_hit"', 'event = "refused"'
+        )
+    )
     result = call(capsys, "analyze", logs.spec, "--db", logs.db, "--json")
     quantile = next(m for m in result.json["metrics"] if m["kind"] == "quantile")
     assert quantile["status"] == "no_data"
@@ -105,7 +114,14 @@ def test_a_metric_on_a_column_that_no_log_has(simulated, capsys):
 
 def test_no_store_yet(capsys, tmp_path, simulated):
     logs = simulated("healthy", users=500)
-    for argv in (["status"], ["verify"], ["decide", logs.spec], ["analyze", logs.spec], ["report"], ["quarantine", "list"]):
+    for argv in (
+        ["status"],
+        ["verify"],
+        ["decide", logs.spec],
+        ["analyze", logs.spec],
+        ["report"],
+        ["quarantine", "list"],
+    ):
         db = tmp_path / "none.duckdb"
         one_line(call(capsys, *argv, "--db", db), 40, "no store", "abtest ingest")
         assert not db.exists()
@@ -119,7 +135,9 @@ def test_a_store_that_is_something_else(capsys, tmp_path):
     con.execute("create table mine (a integer)")
     con.close()
     one_line(call(capsys, "status", "--db", tmp_path / "other.duckdb"), 40, "not an abtest store")
-    assert duckdb.connect(str(tmp_path / "other.duckdb"), read_only=True).execute("select count(*) from duckdb_tables()").fetchone() == (1,)
+    assert duckdb.connect(str(tmp_path / "other.duckdb"), read_only=True).execute(
+        "select count(*) from duckdb_tables()"
+    ).fetchone() == (1,)
 
 
 def test_a_store_made_by_a_newer_version(capsys, tmp_path):
@@ -133,7 +151,9 @@ def test_a_store_held_by_another_process(tmp_path, capsys, monkeypatch):
     db = tmp_path / "held.duckdb"
     Store(db).close()
     code = "import sys, duckdb; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, "-c", code, str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdin is not None
@@ -173,7 +193,12 @@ def test_a_flag_file_that_cannot_be_used(simulated, capsys, content, words):
 
 def test_bad_moments_and_overrides(simulated, capsys):
     logs = simulated("healthy", users=500)
-    one_line(call(capsys, "analyze", logs.spec, "--db", logs.db, "--as-of", "yesterday"), 2, "yesterday", "2026-11-20T12:00:00Z")
+    one_line(
+        call(capsys, "analyze", logs.spec, "--db", logs.db, "--as-of", "yesterday"),
+        2,
+        "yesterday",
+        "2026-11-20T12:00:00Z",
+    )
     one_line(call(capsys, "analyze", logs.spec, "--db", logs.db, "--as-of", "2026-11-20T12:00:00"), 2, "time zone")
     base = ("override", logs.spec, "--db", logs.db, "--reason", "r", "--actor", "a")
     one_line(call(capsys, *base, "--decision", "hlt", "--expires", "2999-01-01"), 2, "did you mean 'halt'")

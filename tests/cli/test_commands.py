@@ -111,7 +111,15 @@ def test_analysis_contract(simulated, capsys):
     for metric in data["metrics"]:
         assert set(metric) >= ANALYSIS_METRIC
         assert metric["verdict"] in {"safe", "harm", "inconclusive", "unknown"}
-        assert metric["status"] in {"ok", "insufficient", "no_data", "no_share", "zero_variance", "zero_baseline", "unsupported"}
+        assert metric["status"] in {
+            "ok",
+            "insufficient",
+            "no_data",
+            "no_share",
+            "zero_variance",
+            "zero_baseline",
+            "unsupported",
+        }
         if metric["status"] == "ok":
             assert metric["ci_lower"] < metric["estimate"] < metric["ci_upper"]
             assert len(metric["series"]) > 100
@@ -165,7 +173,9 @@ def test_a_healthy_canary_is_promoted_and_a_better_one_ships(simulated, capsys):
     assert result.json["actions"] == []
     better = simulated("better", users=20_000)
     result = call(capsys, "decide", better.spec, "--db", better.db, "--json")
-    assert (result.code, result.json["decision"], result.json["reason"]) == (0, "ship", "superior"), result.json["summary"]
+    assert (result.code, result.json["decision"], result.json["reason"]) == (0, "ship", "superior"), result.json[
+        "summary"
+    ]
 
 
 def test_several_specs_the_highest_code_counts(simulated, capsys):

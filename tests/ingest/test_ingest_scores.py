@@ -81,14 +81,19 @@ def test_a_score_that_names_its_interaction_does_not_settle_for_the_trace(con: C
     assert targets(con) == {"a": "later"}
 
 
-def test_a_request_with_several_calls_is_ambiguous_unless_another_key_decides(
-    con: Con, write: Write, call: Call
-) -> None:
-    calls = [call(f"i{n}", request_id="r", variant="b", trace_id=f"t{n}") for n in range(2)]
+def test_attempts_of_a_request_are_one_target_unless_another_key_decides(con: Con, write: Write, call: Call) -> None:
+    calls = [call(f"i{n}", request_id="r", variant="b", trace_id=f"t{n}", unit_id="u") for n in range(2)]
     lines = [*calls, score("a", request_id="r", variant="b"), score("b", request_id="r", variant="b", trace_id="t1")]
     report = load(con, [write(*lines)])
-    assert targets(con) == {"b": "i1"}
-    assert report.scores == {"resolved": 1, "ambiguous": 1, "waiting": 1}
+    assert targets(con) == {"a": "i0", "b": "i1"}
+    assert report.scores == {"resolved": 2, "ambiguous": 0, "waiting": 0}
+
+
+def test_a_request_of_two_units_is_ambiguous(con: Con, write: Write, call: Call) -> None:
+    calls = [call(f"i{n}", request_id="r", variant="b", unit_id=f"u{n}") for n in range(2)]
+    report = load(con, [write(*calls, score("a", request_id="r", variant="b"))])
+    assert targets(con) == {}
+    assert report.scores == {"resolved": 0, "ambiguous": 1, "waiting": 1}
 
 
 def test_corrections_are_kept_beside_what_they_correct(con: Con, write: Write, call: Call) -> None:

@@ -39,6 +39,7 @@ INTERNAL = {
     "check_table",
     "check_times",
     "tail_pvalue",
+    "too_large",
     "wald_interval",
     "welch_df",
 }

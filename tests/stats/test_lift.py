@@ -70,6 +70,19 @@ def test_any_finite_input(c, t, vc, vt, method):
         assert v is None or math.isfinite(v)
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, -1.0, 1e-300, 5e-324, 1e150, -1e300, 1.7e308, 0.1]), min_size=2, max_size=2),
+    st.lists(st.sampled_from([0.0, 1.0, 1e-300, 5e-324, 1e-160, 1e300]), min_size=2, max_size=2),
+    st.sampled_from(["auto", "log", "fieller", "delta"]),
+)
+def test_the_ends_of_the_floats(values, variances, method):
+    arms = [Level(20, m, v) for m, v in zip(values, variances, strict=True)]
+    found = relative_lift(*arms, method=method)
+    for v in (found.value, found.std_error, found.lower, found.upper, found.pvalue):
+        assert v is None or math.isfinite(v)
+
+
 def test_log_interval_covers():
     """2,000 runs, seed 11, nominal 95 %: between 94 % and 96.5 %."""
     generator = np.random.default_rng(11)

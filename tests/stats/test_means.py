@@ -73,6 +73,30 @@ def test_any_finite_input_gives_numbers_or_a_status(a, b, alternative, equal):
     assert (found.pvalue is None) == (found.status != "ok")
 
 
+extremes = st.sampled_from([0.0, 1.0, -1.0, 1e-300, 5e-324, 1e150, -1e300, 1.7e308, 1e8, 0.1])
+columns = st.sampled_from([Columns(0, 1), Columns(0, None, 2), Columns(0, 1, 2), Columns(0, 1, 2, 1)])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(extremes, extremes, extremes), min_size=2, max_size=5),
+    st.lists(st.tuples(extremes, extremes, extremes), min_size=2, max_size=5),
+    columns,
+    st.sampled_from(["pooled", "per_arm"]),
+)
+def test_ratios_and_cuped_at_the_ends_of_the_floats(a, b, chosen, adjustment):
+    found = mean_difference(
+        Moments.from_arrays(*zip(*a, strict=True)),
+        Moments.from_arrays(*zip(*b, strict=True)),
+        chosen,
+        adjustment=adjustment,
+    )
+    assert all(math.isfinite(v) for v in numbers(found))
+    assert (found.pvalue is None) == (found.status != "ok")
+    rows = lin_difference(([r[0] for r in a], [r[1] for r in a]), ([r[0] for r in b], [r[1] for r in b]))
+    assert all(math.isfinite(v) for v in numbers(rows))
+
+
 def test_difference_at_a_mean_of_1e8_standard_deviations():
     generator = np.random.default_rng(5)
     a, b = (np.round(generator.normal(s, 1, 1000) * 2**20) / 2**20 for s in (0.0, 0.3))

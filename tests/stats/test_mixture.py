@@ -248,9 +248,9 @@ def test_ten_million_looks_a_second():
 
 
 def _seconds(call):
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def test_import_stays_light():

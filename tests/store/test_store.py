@@ -32,7 +32,11 @@ def test_migrations_go_forward_one_by_one_and_a_failed_one_leaves_the_old_versio
         old.connection.execute("insert into quarantine values (1, 1, 'p', 1, 0, null, 'r', null, 's', 0)")
     monkeypatch.setattr(store, "_migrations", lambda: {**known, 3: "0003_broken"})
     load = files.load_sql
-    monkeypatch.setattr(store, "load_sql", lambda name: "create table half (a integer); select no_such_function()" if "broken" in name else load(name))
+    monkeypatch.setattr(
+        store,
+        "load_sql",
+        lambda name: "create table half (a integer); select no_such_function()" if "broken" in name else load(name),
+    )
     with pytest.raises(Exception, match="no_such_function"):
         Store(path)
     monkeypatch.undo()

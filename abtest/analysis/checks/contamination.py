@@ -20,5 +20,9 @@ def run(evidence: Evidence) -> Check:
     if share > limit:
         text = f"{both} of {units} units ({share * 100:.1f} %) saw more than one arm within a stage, {limit * 100:g} % are allowed"
         return Check(NAME, "failed", None, text, data)
-    text = f"{both} of {units} units saw more than one arm within a stage; they are left out" if both else "every unit saw one arm"
+    text = (
+        f"{both} of {units} units saw more than one arm within a stage; they are left out"
+        if both
+        else "every unit saw one arm"
+    )
     return Check(NAME, "ok", None, text, data)

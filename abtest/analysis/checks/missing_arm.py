@@ -22,7 +22,13 @@ def run(evidence: Evidence) -> Check:
         return Check(NAME, "ok", None, "every arm has units", {"units": seen})
     others = sorted(set(seen) - set(evidence.experiment.arm_names))
     hint = f"; the logs also name {', '.join(others[:5])}" if others else ""
-    return Check(NAME, "failed", None, f"no unit of {' and '.join(missing)} in the logs{hint}", {"missing": missing, "units": seen})
+    return Check(
+        NAME,
+        "failed",
+        None,
+        f"no unit of {' and '.join(missing)} in the logs{hint}",
+        {"missing": missing, "units": seen},
+    )
 
 
 def _expected(evidence: Evidence, arm: str) -> float:

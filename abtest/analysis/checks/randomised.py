@@ -20,4 +20,10 @@ def run(evidence: Evidence) -> Check:
     if count / calls > _LIMIT:
         text = f"{count} of {calls} calls were not randomised (flag reason default, error, stale or disabled)"
         return Check(NAME, "failed", None, text, data)
-    return Check(NAME, "ok", None, f"{count} calls were not randomised; they are left out" if count else "every assignment was randomised", data)
+    return Check(
+        NAME,
+        "ok",
+        None,
+        f"{count} calls were not randomised; they are left out" if count else "every assignment was randomised",
+        data,
+    )

@@ -22,7 +22,11 @@ def ratio_check(evidence: Evidence, name: str, column: str, alarm: str) -> Check
         return Check(name, "no_share", detail="the split is not known: give [[allocation]] or a ramp")
     planned = max(len(known), sum(1 for s in evidence.experiment.ramp if s.share is not None))
     alpha = evidence.experiment.budget.sample_ratio / planned
-    tested = [(s, counts, sequential_srm(counts, _shares(evidence, s), alpha)) for s in known if sum(counts := _counts(evidence, s, column))]
+    tested = [
+        (s, counts, sequential_srm(counts, _shares(evidence, s), alpha))
+        for s in known
+        if sum(counts := _counts(evidence, s, column))
+    ]
     if not tested:
         return Check(name, "no_data", detail="no units yet")
     # The stage that says most: by evidence against the split.
@@ -49,7 +53,9 @@ def _counts(evidence: Evidence, stratum: Stratum, column: str) -> list[int]:
     return [found.get(arm, 0) for arm in evidence.experiment.arm_names]
 
 
-def _sentence(evidence: Evidence, stratum: Stratum, counts: list[int], worst: Estimate, column: str, failed: bool) -> str:
+def _sentence(
+    evidence: Evidence, stratum: Stratum, counts: list[int], worst: Estimate, column: str, failed: bool
+) -> str:
     names = evidence.experiment.arm_names
     arm = int(worst.details["arm"])
     expected = worst.details["expected"][arm]

@@ -29,7 +29,11 @@ def run(evidence: Evidence) -> Check:
         if not calls:
             continue
         declared = evidence.experiment.arms[arm].declared if arm in evidence.experiment.arms else {}
-        expected = {f: declared.get(f) or _usual(rows, f) for f in MANIFEST_FIELDS if f not in _CHANGES_WITH_THE_RAMP or f in declared}
+        expected = {
+            f: declared.get(f) or _usual(rows, f)
+            for f in MANIFEST_FIELDS
+            if f not in _CHANGES_WITH_THE_RAMP or f in declared
+        }
         others = [(r, differing) for r in rows if (differing := _differing(r, expected))]
         count = sum(int(r["calls"]) for r, _ in others)
         arms[arm] = {"calls": calls, "other_version": count, "share": count / calls}
@@ -52,4 +56,6 @@ def _usual(rows: Sequence[Mapping[str, Any]], field: str) -> Any:
 
 def _differing(row: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
     """Return the first field that says something else; what a log does not carry is unknown, not different."""
-    return next((f for f, value in expected.items() if row[f] is not None and value is not None and row[f] != value), None)
+    return next(
+        (f for f, value in expected.items() if row[f] is not None and value is not None and row[f] != value), None
+    )

@@ -1,0 +1,61 @@
+"""The rule for proportions: half of the share of the halt budget for the mixture, half for the rate ratio on first events."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from score_paths import FULL, Rate
+from studies_rare import DETECTION, RULE, THIN, THIN_NULL
+
+pytestmark = pytest.mark.calibration
+
+
+def test_a_candidate_without_effect_is_halted_in_at_most_the_share():
+    seen, runs = Counter(), 0
+    for name, study in RULE.items():
+        if "no effect" in name:
+            counts = study.measure()
+            seen.update(counts.seen)
+            runs += counts.runs
+            for alpha in (0.01, 0.0025):
+                assert counts[f"halt {alpha:g}"].at_most(alpha), (name, counts[f"halt {alpha:g}"])
+    for alpha in (0.01, 0.0025):
+        assert Rate(seen[f"halt {alpha:g}"], runs).at_most(alpha)
+
+
+def test_what_the_rule_does_at_the_margin_and_at_half_of_it():
+    """No guarantee covers these: the rate ratio tests "no more events than control", the margin is only asked of the estimate.
+
+    Recorded, so that nobody takes the margin for a guarantee (docs/calibration_score.md).
+    """
+    at = RULE["50/50, base 0.5 %, at the margin"].measure()["halt 0.01"]
+    half = RULE["50/50, base 0.5 %, half of the margin"].measure()["halt 0.01"]
+    common = RULE["90/10, base 5 %, half of the margin"].measure()["halt 0.01"]
+    assert at.above(0.05), at
+    assert half.at_most(0.25), half
+    assert common.at_most(0.01), common
+
+
+def test_rare_harm_is_found_within_a_thousand_requests():
+    limits = {"0.5 -> 5 %": (950, 1000), "0 -> 5 %": (600, 760)}
+    for name, (method, rule) in limits.items():
+        seen = DETECTION[name].measure()
+        slack = 1.0 if FULL else 1.15  # the median of 80 runs
+        assert seen.median("rate ratio, all of alpha, at-risk share, batches of 200") <= method * slack
+        assert seen.median("rule, at-risk share, batches of 200") <= rule * slack
+    assert np.isfinite(DETECTION["0 -> 5 %"].measure().values["rule"]).all()
+
+
+def test_shares_taken_from_single_requests_see_nothing():
+    """One request an hour: the at-risk share of the hour is 0 or 1, and the hour says nothing."""
+    assert not np.isfinite(THIN[1].measure().values["requests"]).any()
+    assert THIN[5].measure(40).median("requests") > 1.2 * THIN[100].measure(40).median("requests")
+
+
+@pytest.mark.parametrize("cell", THIN_NULL, ids=str)
+def test_hours_merged_to_two_hundred_requests_keep_the_level(cell):
+    seen = THIN_NULL[cell].measure()
+    for name in ("hour by hour", "merged to 50", "merged to 200"):
+        assert seen[name].at_most(0.05), (name, seen[name])
