@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from scipy import special
 
 from abtest.analysis.constants import MIN_TAIL, fractions_of, tunings
 from abtest.analysis.quantile import judge_quantile
+from abtest.analysis.rare import RareEvents, rare_events, rare_harm
 from abtest.analysis.read import Evidence
 from abtest.analysis.times import to_text
 from abtest.metrics.base import MetricSpec
@@ -19,7 +19,6 @@ from abtest.metrics.quantile import QuantileMetric
 from abtest.results import MetricResult, SeriesPoint, Status, VerdictName, finite
 from abtest.stats.mixture import log_e_one_sided, log_e_two_sided
 from abtest.stats.numerics import anytime_pvalue
-from abtest.stats.rate_ratio import log_e_rate_ratio
 from abtest.stats.score import StratifiedScore, stratified_score
 from abtest.stats.score_bounds import Kind, MarginCurve, margin_curve
 
@@ -27,16 +26,6 @@ MIN_UNITS = 30
 """Units an arm below which nothing is called safe (STATISTICS §2)."""
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RareEvents:
-    """The rate-ratio test on first events: log E of "more events in treatment", and what it counted."""
-
-    log_e: float
-    events_control: int
-    events_treatment: int
-    status: Status
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
     proportion = spec.kind in ("proportion", "quantile")
     score = stratified_score(sums, shares, better=spec.better, proportion=proportion)
     base = replace(base, **_counts(evidence, j, treatment, sums.y))
-    rare = _rare_events(evidence, j, treatment)
+    rare = rare_events(evidence, j, treatment)
     kind: Kind = "relative" if _margin(spec)[1] == "relative" and not isinstance(spec, QuantileMetric) else "absolute"
     tested = 0.0 if isinstance(spec, QuantileMetric) else _margin(spec)[0] or 0.0
     problem = _problem(evidence, spec, treatment, score, tested, kind)
@@ -82,7 +71,7 @@ def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
         result = judge_quantile(evidence, j, treatment, result, score, spec)
     if problem:
         result = replace(result, status=problem[0], note=problem[1], superior=None)
-    return _verdict(result, spec, rare, evidence)
+    return _verdict(result, spec, rare, evidence, score)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------
@@ -155,58 +144,29 @@ def _units_used(score: StratifiedScore) -> Array:
     return units.max(axis=1)
 
 
-def _rare_events(evidence: Evidence, j: int, treatment: str) -> RareEvents | None:
-    """Return the rate-ratio test for a proportion of bad events (STATISTICS §4); None for other kinds.
-
-    Per unit, an event falls in treatment with the configured share. Per request, a batch (stage and hour) has the share of
-    requests that units still event-free sent, because arms may send different numbers of requests.
-    """
-    spec, experiment = evidence.experiment.metrics[j], evidence.experiment
-    if spec.kind != "proportion" or not spec.guardrail:
-        return None
-    if any(s.share is None for s in evidence.strata):
-        return RareEvents(0.0, 0, 0, "no_share")
-    batches: dict[tuple[int, int], list[float]] = {}
-    for row in evidence.first_events:
-        if row["arm"] in (experiment.control, treatment):
-            batch = batches.setdefault((row["stage"], row["bucket"]), [0.0, 0.0, 0.0, 0.0])
-            side = 1 if row["arm"] == treatment else 0
-            batch[side] += int(row[f"event{j}"])
-            batch[2 + side] += int(row[f"risk{j}"])
-    keys = sorted(batches)
-    table = np.array([batches[k] for k in keys], dtype=float).reshape(len(keys), 4)
-    if spec.per == "unit" or experiment.unit == "request":
-        share = np.array([evidence.pair_share(evidence.strata[k]) or 0.0 for k, _ in keys])
-    else:
-        at_risk = table[:, 2] + table[:, 3]
-        share = np.divide(table[:, 3], at_risk, out=np.zeros(len(keys)), where=at_risk > 0)
-    log_e = log_e_rate_ratio(table[:, 1], table[:, 0], share) if keys else 0.0
-    return RareEvents(float(log_e), int(table[:, 0].sum()), int(table[:, 1].sum()), "ok")
-
-
-def _alphas(evidence: Evidence, spec: MetricSpec, shared: bool) -> tuple[float, float]:
-    """Return alpha of the harm test (halved where the rate-ratio test has the other half) and of everything else."""
-    harm = evidence.experiment.halt_alpha(spec)
-    return (harm / 2 if shared else harm), float(evidence.experiment.alpha)
+def harm_alpha(evidence: Evidence, spec: MetricSpec, *, shared: bool) -> float:
+    """Return alpha of one harm test: the guardrail's share, halved where the rate-ratio test has the other half."""
+    alpha = evidence.experiment.halt_alpha(spec)
+    return alpha / 2 if shared else alpha
 
 
 def _bounds(evidence: Evidence, spec: MetricSpec, curve: MarginCurve, plain: MarginCurve, shared: bool) -> Bounds:
-    harm_alpha, alpha = _alphas(evidence, spec, shared)
+    harm_level, alpha = harm_alpha(evidence, spec, shared=shared), float(evidence.experiment.alpha)
     frozen = evidence.frozen.get(spec.name, {})
     fractions = fractions_of(evidence.experiment, evidence.strata)
-    harm_rho2 = tunings(spec, frozen, harm_alpha, fractions, one_sided=True)
+    harm_rho2 = tunings(spec, frozen, harm_level, fractions, one_sided=True)
     safe_rho2 = tunings(spec, frozen, alpha, fractions, one_sided=True)
     rho2 = tunings(spec, frozen, alpha, fractions, one_sided=False)
     nothing = np.full(curve.estimate.shape, np.nan)
     if evidence.experiment.sequential.method == "fixed":
-        return _fixed_bounds(curve, plain, harm_alpha, alpha)
+        return _fixed_bounds(curve, plain, harm_level, alpha)
     if harm_rho2 is None or safe_rho2 is None or rho2 is None:
-        return Bounds(nothing, nothing, nothing, nothing, np.zeros(nothing.shape), np.zeros(nothing.shape))
+        return Bounds(nothing, nothing, nothing, nothing, nothing, nothing)
     lower, upper = plain.interval(rho2, alpha)
     tested_s, tested_v = curve.at(curve.tested)
     zero_s, zero_v = plain.at(0.0)
     return Bounds(
-        harm_lower=curve.lower(harm_rho2, harm_alpha),
+        harm_lower=curve.lower(harm_rho2, harm_level),
         harm_upper=curve.upper(safe_rho2, alpha),
         lower=lower,
         upper=upper,
@@ -215,9 +175,9 @@ def _bounds(evidence: Evidence, spec: MetricSpec, curve: MarginCurve, plain: Mar
     )
 
 
-def _fixed_bounds(curve: MarginCurve, plain: MarginCurve, harm_alpha: float, alpha: float) -> Bounds:
+def _fixed_bounds(curve: MarginCurve, plain: MarginCurve, harm_level: float, alpha: float) -> Bounds:
     """Fixed horizon: right for one look at a declared time, and for nothing else; the result says so."""
-    z_harm, z_one, z_two = (float(special.ndtri(1 - a)) for a in (harm_alpha, alpha, alpha / 2))
+    z_harm, z_one, z_two = (float(special.ndtri(1 - a)) for a in (harm_level, alpha, alpha / 2))
     nothing = np.full(curve.estimate.shape, np.nan)
     return Bounds(
         curve.fixed_bound(-1, z_harm), curve.fixed_bound(+1, z_one),
@@ -308,7 +268,7 @@ def _rare_only(
     result = replace(
         base, status=problem[0], note=problem[1], control_value=control, treatment_value=other, estimate=estimate
     )
-    return _verdict(result, spec, rare, evidence)
+    return _verdict(result, spec, rare, evidence, score)
 
 
 def _verdict(
@@ -316,6 +276,7 @@ def _verdict(
     spec: MetricSpec,
     rare: RareEvents | None,
     evidence: Evidence,
+    score: StratifiedScore,
 ) -> MetricResult:
     details = dict(result.details)
     if rare is not None:
@@ -334,22 +295,10 @@ def _verdict(
     enough = result.status == "ok"
     if enough and result.harm_lower is not None and result.harm_lower > margin:
         return replace(result, verdict="harm")
-    if rare is not None and _rare_harm(result, spec, rare, evidence):
+    if rare is not None and rare_harm(rare, spec, score, harm_alpha(evidence, spec, shared=True)):
         return replace(result, verdict="harm", method="rate_ratio", harm_log_e_value=finite(rare.log_e))
     if not enough:
         return replace(result, verdict="unknown")
     if result.harm_upper is not None and result.harm_upper < margin:
         return replace(result, verdict="safe")
     return replace(result, verdict="inconclusive")
-
-
-def _rare_harm(result: MetricResult, spec: MetricSpec, rare: RareEvents, evidence: Evidence) -> bool:
-    """Harm by first events: the exact test rejects "no more events than control", and what was seen is past the margin.
-
-    The test's error guarantee is against no harm at all; the margin is a threshold of relevance on the estimate.
-    """
-    if rare.status != "ok" or result.estimate is None or result.control_value is None or not spec.guardrail:
-        return False
-    harm_alpha, _ = _alphas(evidence, spec, True)
-    limit = spec.guardrail.margin.value * (1.0 if spec.guardrail.margin.kind == "points" else abs(result.control_value))
-    return rare.log_e >= -math.log(harm_alpha) and spec.sign * result.estimate > limit

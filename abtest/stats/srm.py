@@ -12,6 +12,7 @@ so their e-values are never multiplied.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,14 @@ from scipy import special
 
 from abtest.errors import InvalidInputError
 from abtest.results import Estimate, finite
-from abtest.stats.numerics import Array, anytime_pvalue, check_alpha
+from abtest.stats.numerics import Array, anytime_pvalue, check_alpha, mean_log
 
-DEFAULT_CONCENTRATION = 3_000.0
-"""Weight of the prior in units. At 2,000 units a day and alpha 1 %, 51/49 is found on day 15 (10,000: day 17)."""
+Concentration = float | Sequence[float]
+
+DEFAULT_CONCENTRATION: tuple[float, ...] = (200.0, 2_000.0)
+"""Weights of the prior in units; the e-values are averaged. 2,000 finds 51/49 at 2,000 units a day on day 16 at the median
+(alpha 1 %); 3,000 alone would find it a day earlier and be blind in a small stage: with a quarter of the treatment's new
+units lost at a 20 % share, it sees nothing at 1,000 units and 13 % of the faults at 2,000, the average 15 % and 80 %."""
 
 
 def _shares(shares: npt.ArrayLike) -> Array:
@@ -42,7 +47,7 @@ def _counts(counts: npt.ArrayLike, theta: Array) -> Array:
 
 
 def log_e_srm_path(
-    counts: npt.ArrayLike, shares: npt.ArrayLike, *, concentration: float = DEFAULT_CONCENTRATION
+    counts: npt.ArrayLike, shares: npt.ArrayLike, *, concentration: Concentration = DEFAULT_CONCENTRATION
 ) -> Array:
     """Return log E for cumulative counts of shape (..., arms); the last axis is the arms.
 
@@ -51,22 +56,30 @@ def log_e_srm_path(
     Raises:
         InvalidInputError: negative counts, shares without two positive numbers, concentration <= 0.
     """
-    if not (math.isfinite(concentration) and concentration > 0):
-        raise InvalidInputError("concentration must be positive", hint="1,000 to 10,000 units")
+    weights = np.atleast_1d(np.asarray(concentration, dtype=np.float64))
+    if weights.ndim != 1 or not weights.size or not (np.isfinite(weights) & (weights > 0)).all():
+        raise InvalidInputError("concentration must be positive", hint="200 to 10,000 units")
     theta = _shares(shares)
     x = _counts(counts, theta)
     open_arms = theta > 0
-    prior = concentration * theta[open_arms]
     seen = x[..., open_arms]
-    log_e = (
-        np.sum(special.gammaln(prior + seen) - special.gammaln(prior) - seen * np.log(theta[open_arms]), axis=-1)
-        + special.gammaln(concentration)
-        - special.gammaln(concentration + seen.sum(axis=-1))
-    )
+    log_e = mean_log([_log_e(seen, theta[open_arms], float(k)) for k in weights])
     return np.where(x[..., ~open_arms].sum(axis=-1) > 0, np.inf, log_e)
 
 
-def log_e_srm(counts: npt.ArrayLike, shares: npt.ArrayLike, *, concentration: float = DEFAULT_CONCENTRATION) -> float:
+def _log_e(seen: Array, theta: Array, k: float) -> Array:
+    """Return log E for one Dirichlet prior of weight k."""
+    prior = k * theta
+    return np.asarray(
+        np.sum(special.gammaln(prior + seen) - special.gammaln(prior) - seen * np.log(theta), axis=-1)
+        + special.gammaln(k)
+        - special.gammaln(k + seen.sum(axis=-1))
+    )
+
+
+def log_e_srm(
+    counts: npt.ArrayLike, shares: npt.ArrayLike, *, concentration: Concentration = DEFAULT_CONCENTRATION
+) -> float:
     """Return log E of "the arms are not filled by the configured shares", for one list of cumulative counts.
 
     Any number of arms. Arguments and errors as in `log_e_srm_path`.
@@ -90,7 +103,7 @@ def sequential_srm(
     alpha: float,
     *,
     floor: float = 0.01,
-    concentration: float = DEFAULT_CONCENTRATION,
+    concentration: Concentration = DEFAULT_CONCENTRATION,
 ) -> Estimate:
     """Return the sequential sample-ratio test of one stage.
 
@@ -103,7 +116,7 @@ def sequential_srm(
         shares: Configured weights of the arms, any scale.
         alpha: Error level, spent once over all looks.
         floor: Smallest relative deviation that alarms, >= 0.
-        concentration: Weight of the prior in units.
+        concentration: Weight of the prior in units; of several, the e-values are averaged.
 
     Returns:
         value: the relative deviation |share/theta - 1| that is largest, with its sign; pvalue and log_e_value: anytime
@@ -141,7 +154,7 @@ def sequential_srm(
             "floor": float(floor),
             "deviations": [finite(float(d)) for d in deviations],
             "expected": [float(e) for e in theta * x.sum()],
-            "concentration": float(concentration),
+            "concentration": [float(k) for k in np.atleast_1d(np.asarray(concentration, dtype=np.float64))],
         },
     )
 
@@ -186,7 +199,7 @@ def binomial_srm(treatment: int, control: int, share: float) -> Estimate:
 
 
 def multinomial_confidence_sequence(
-    counts: npt.ArrayLike, shares: npt.ArrayLike, alpha: float, *, concentration: float = DEFAULT_CONCENTRATION
+    counts: npt.ArrayLike, shares: npt.ArrayLike, alpha: float, *, concentration: Concentration = DEFAULT_CONCENTRATION
 ) -> Array:
     """Return (arms, 2): simultaneous confidence sequences of the true shares, valid at every look.
 

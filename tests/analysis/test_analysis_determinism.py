@@ -14,7 +14,18 @@ from abtest.analysis.read import Evidence, read
 from abtest.spec import Experiment
 
 SEEDS = (0, 25, 33)
-ROWS = ("cells", "pairs", "first_events", "histograms", "population", "arms", "stages", "assignment", "contamination", "manifests")
+ROWS = (
+    "cells",
+    "pairs",
+    "first_events",
+    "histograms",
+    "population",
+    "arms",
+    "stages",
+    "assignment",
+    "contamination",
+    "manifests",
+)
 QUANTILE = {"name": "q", "kind": "quantile", "value": "latency_ms", "q": 0.5, "better": "lower"}
 
 

@@ -16,7 +16,9 @@ from abtest.errors import SpecError, UnsupportedByEngine
 from abtest.spec import Experiment
 
 
-def run(maker: StoreMaker, records: list[Record], *metrics: Record, as_of_us: int | None = None, **fields: Any) -> Evidence:
+def run(
+    maker: StoreMaker, records: list[Record], *metrics: Record, as_of_us: int | None = None, **fields: Any
+) -> Evidence:
     return read(maker(records), Experiment.from_dict(spec_of(*metrics, **fields)), as_of_us=as_of_us)
 
 
@@ -48,13 +50,22 @@ def sums(ev: Evidence, j: int = 0) -> dict[tuple[str, int], tuple[int, int]]:
         ("TRY_CAST(attributes ->> 'r' AS DOUBLE)", {}),
     ],
 )
-def test_a_value_that_is_no_number_is_unknown(make_store: StoreMaker, per_request: str, value: str, bad: Record) -> None:
+def test_a_value_that_is_no_number_is_unknown(
+    make_store: StoreMaker, per_request: str, value: str, bad: Record
+) -> None:
     """One bad row must neither count nor stop the analysis of everything else."""
     good = {"latency_ms": 6.0, "output_tokens": 7, "input_tokens": 4, "attributes": {"r": "2"}}
     records = [call("1", "u1", "A", **bad), call("2", "u2", "A", **good), call("3", "u3", "B", **good)]
     ratio = {"name": "r", "kind": "ratio", "numerator": value, "denominator": "1", "better": "lower"}
     below = {"name": "b", "kind": "ratio", "numerator": "1", "denominator": value, "better": "lower"}
-    quantile = {"name": "q", "kind": "quantile", "value": value, "q": 0.5, "better": "lower", "frozen": {"threshold": 0.5}}
+    quantile = {
+        "name": "q",
+        "kind": "quantile",
+        "value": value,
+        "q": 0.5,
+        "better": "lower",
+        "frozen": {"threshold": 0.5},
+    }
     event = {**PROPORTION, "event": f"{value} > 0"}
     metrics = [{**MEAN, "value": value}, ratio, below, quantile]
     ev = run(make_store, records, *metrics, population={"per_request": per_request})
@@ -73,7 +84,14 @@ def test_sums_too_large_for_exact_arithmetic_say_so(make_store: StoreMaker) -> N
 
 
 @pytest.mark.parametrize(
-    "event", ["latency_ms > 'abc'", "refused + 1 > 0", "latency_ms IN ('a')", "model ->> 'x' = 'y'", "COALESCE(latency_ms, 'x') = 'x'"]
+    "event",
+    [
+        "latency_ms > 'abc'",
+        "refused + 1 > 0",
+        "latency_ms IN ('a')",
+        "model ->> 'x' = 'y'",
+        "COALESCE(latency_ms, 'x') = 'x'",
+    ],
 )
 def test_an_expression_that_does_not_fit_its_columns_is_a_spec_error(make_store: StoreMaker, event: str) -> None:
     records = [call("1", "u1", "A", latency_ms=1.0, refused=True), call("2", "u2", "B", latency_ms=2.0)]
@@ -218,7 +236,16 @@ def test_warm_up_is_the_first_units_of_control(make_store: StoreMaker, scale: fl
     for n in range(300):
         unit, moment = f"u{int(rng.integers(0, 90))}", float(np.round(rng.uniform(0, 20), 4))
         value = round(float(rng.normal(50, 9)) + scale, 3)
-        records.append(call(f"i{n}", unit, "A" if int(unit[1:]) % 3 else "B", moment, latency_ms=value, refused=bool(value > scale + 55)))
+        records.append(
+            call(
+                f"i{n}",
+                unit,
+                "A" if int(unit[1:]) % 3 else "B",
+                moment,
+                latency_ms=value,
+                refused=bool(value > scale + 55),
+            )
+        )
         values.append((us(records[-1]["ts"]), unit, value, records[-1]["variant"]))
     control = sorted(v for v in values if v[3] == "A")
     seen: list[str] = []
@@ -227,15 +254,24 @@ def test_warm_up_is_the_first_units_of_control(make_store: StoreMaker, scale: fl
             seen.append(unit)
     cutoff = next(t for t, unit, *_ in control if unit == seen[29])
     warm = [(unit, value) for t, unit, value, _ in control if t <= cutoff]
-    ev = run(make_store, records, MEAN, PROPORTION, {**MEAN, "name": "q", "kind": "quantile", "q": 0.5}, warm_up_units=30)
+    ev = run(
+        make_store, records, MEAN, PROPORTION, {**MEAN, "name": "q", "kind": "quantile", "q": 0.5}, warm_up_units=30
+    )
     units = {u: np.array([v for w, v in warm if w == u]) for u in seen[:30]}
     for name, of in (("m", lambda v: v), ("p", lambda v: v > scale + 55)):
-        x, y = np.array([of(v).sum() for v in units.values()], dtype=np.longdouble), np.array([len(v) for v in units.values()])
+        x, y = (
+            np.array([of(v).sum() for v in units.values()], dtype=np.longdouble),
+            np.array([len(v) for v in units.values()]),
+        )
         baseline = x.sum() / y.sum()
         assert ev.frozen[name]["baseline"] == pytest.approx(float(baseline), rel=1e-12)
         assert ev.frozen[name]["variance"] == pytest.approx(float(((x - baseline * y) ** 2).sum() / y.sum()), rel=1e-6)
     assert ev.frozen["q"]["threshold"] == pytest.approx(float(np.median([v for _, v in warm])), rel=0.02)
-    stored = make_store.stores[-1].connection.execute("select distinct metric, watermark_us from frozen order by metric").fetchall()
+    stored = (
+        make_store.stores[-1]
+        .connection.execute("select distinct metric, watermark_us from frozen order by metric")
+        .fetchall()
+    )
     assert stored == [("m", cutoff), ("p", cutoff), ("q", cutoff)]
 
 
@@ -248,6 +284,17 @@ def test_the_spec_freezes_before_the_logs_do(make_store: StoreMaker) -> None:
 
 def test_histogram_of_zero_and_of_nothing(make_store: StoreMaker) -> None:
     records = [call("1", "u1", "A", latency_ms=0.0), call("2", "u2", "B", latency_ms=math.e), call("3", "u3", "B")]
-    ev = run(make_store, records, {"name": "q", "kind": "quantile", "value": "latency_ms", "q": 0.5, "better": "lower", "frozen": {"threshold": 1.0}})
+    ev = run(
+        make_store,
+        records,
+        {
+            "name": "q",
+            "kind": "quantile",
+            "value": "latency_ms",
+            "q": 0.5,
+            "better": "lower",
+            "frozen": {"threshold": 1.0},
+        },
+    )
     assert [(r["arm"], r["value_bucket"], r["n"]) for r in ev.histograms[0]] == [("A", -1_000_000, 1), ("B", 200, 1)]
     assert sums(ev) == {("A", 0): (0, 1), ("B", 0): (1, 1)}

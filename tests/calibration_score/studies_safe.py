@@ -17,17 +17,20 @@ from score_paths import (
     evidence,
     happened,
     path_sums,
+    planned,
     rho2_of,
     running,
     traffic,
     warm_up,
 )  # fmt: skip
 
+from abtest.analysis.constants import tunings
 from abtest.metrics.base import MetricSpec
 from abtest.metrics.mean import MeanMetric
 from abtest.metrics.proportion import ProportionMetric
 from abtest.metrics.quantile import QuantileMetric
 from abtest.metrics.ratio import RatioMetric
+from abtest.stats.mixture import log_e_two_sided
 from abtest.stats.score import PairSums, stratified_score
 
 SAFE, HALT = 0.05, 0.01
@@ -117,6 +120,26 @@ def at_margin(
 
 AT_MARGIN = {
     s: Study(f"truth at the margin: {s}", partial(at_margin, shape=s), 120, 3000, 200 + i) for i, s in enumerate(SHAPES)
+}
+
+
+def no_effect(rng: np.random.Generator, *, shape: str, users: int = 6000, rows: int = 15_000) -> list[str]:
+    """The two-sided interval of the difference on the ramp, no effect: does it exclude zero at any hourly look?"""
+    t = traffic(rng, users, rows)
+    x, y = draw(rng, t, shape, harm=0.0)
+    spec, frozen = spec_of(shape), warm_up(t, x, y)
+    score = stratified_score(path_sums(t, x, y), RAMP, proportion=shape.startswith("binary"))
+    c, ready = score.contrast(), enough(score)
+    rho2 = tunings(spec, frozen, 0.05, planned(RAMP), one_sided=False)
+    excluded = {
+        n: log_e_two_sided(c.score, v, rho2) >= np.log(20) for n, v in (("ours", c.v), ("plug-in", running(c.v_plug)))
+    }
+    return happened(**{name: (out & ready) for name, out in excluded.items()})
+
+
+NO_EFFECT = {
+    s: Study(f"interval excludes zero, no effect: {s}", partial(no_effect, shape=s), 60, 2000, 210 + i)
+    for i, s in enumerate(SHAPES)
 }
 
 

@@ -36,6 +36,18 @@ def test_moments_at_a_look_are_those_of_the_rows_until_then(until):
             np.testing.assert_allclose(getattr(mine, name)[until], getattr(theirs, name)[0], rtol=1e-8)
 
 
+def test_a_rate_that_should_be_high_is_the_mirror_of_one_that_should_be_low():
+    rng = np.random.default_rng(3)
+    t = traffic(rng, 700, 5000)
+    bad = (rng.random(t.rows) < 0.03).astype(float)
+    low = stratified_score(path_sums(t, bad), t.shares, proportion=True)
+    high = stratified_score(path_sums(t, 1 - bad), t.shares, better="higher", proportion=True)
+    for margin in (0.0, 0.01):
+        mine, mirrored = low.contrast(margin), high.contrast(margin)
+        for name in ("score", "v", "weight", "v_plug", "v_design", "v_floor"):
+            np.testing.assert_allclose(getattr(mirrored, name), getattr(mine, name), rtol=1e-6, atol=1e-9)
+
+
 def test_the_planned_clock_is_the_one_of_a_spec_with_this_ramp():
     spec = Experiment.model_validate({
         "id": "x", "unit": "user", "control": "a", "treatments": ["b"],

@@ -38,8 +38,8 @@ def test_what_the_rule_does_at_the_margin_and_at_half_of_it():
     assert common.at_most(0.01), common
 
 
-def test_rare_harm_is_found_within_a_thousand_requests():
-    limits = {"0.5 -> 5 %": (950, 1000), "0 -> 5 %": (600, 760)}
+def test_rare_harm_is_found_within_about_a_thousand_requests():
+    limits = {"0.5 -> 5 %": (950, 1080), "0 -> 5 %": (600, 680)}
     for name, (method, rule) in limits.items():
         seen = DETECTION[name].measure()
         slack = 1.0 if FULL else 1.15  # the median of 80 runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from studies_safe import AT_MARGIN, CHANGES, HALT, PROMOTION, QUANTILES, SAFE, SHAPES
+from studies_safe import AT_MARGIN, CHANGES, HALT, NO_EFFECT, PROMOTION, QUANTILES, SAFE, SHAPES
 
 pytestmark = pytest.mark.calibration
 
@@ -28,6 +28,12 @@ def test_the_plug_in_variance_alone_calls_harm_safe():
     rare = counts[1]
     assert rare["safe by plug-in"].value > 0.25
     assert rare["harm by design alone"].above(HALT), rare["harm by design alone"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_interval_covers_no_effect_at_every_look(shape):
+    seen = NO_EFFECT[shape].measure()
+    assert seen["ours"].at_most(0.05), seen["ours"]
 
 
 def test_promotion_over_four_stages():

@@ -57,7 +57,9 @@ def _sentence(
     evidence: Evidence, stratum: Stratum, counts: list[int], worst: Estimate, column: str, failed: bool
 ) -> str:
     names = evidence.experiment.arm_names
-    arm = int(worst.details["arm"])
+    deviations: list[float] = [d or 0.0 for d in worst.details["deviations"]]
+    # The arm that is off most; of two that are off alike, the one that is short: units are lost more often than found.
+    arm = max(range(len(names)), key=lambda i: (round(abs(deviations[i]), 9), deviations[i] < 0))
     expected = worst.details["expected"][arm]
     kind = "new" if column == "new_units" else "returning"
     if not failed:
