@@ -31,7 +31,7 @@ AsOfOption = Annotated[
 ]
 SpecArgument = Annotated[Path, typer.Argument(help="Experiment file (TOML).", metavar="SPEC", show_default=False)]
 SpecsArgument = Annotated[
-    list[Path], typer.Argument(help="Experiment files (TOML).", metavar="SPEC...", show_default=False)
+    list[Path], typer.Argument(help="Experiment files (TOML).", metavar="SPEC", show_default=False)
 ]
 DEFAULT_DB = Path("abtest.duckdb")
 

@@ -22,7 +22,7 @@ from abtest.cli.common import (
 
 def ingest(
     paths: Annotated[
-        list[str], typer.Argument(help="Files, folders or globs; plain or .gz.", metavar="PATH...", show_default=False)
+        list[str], typer.Argument(help="Files, folders or globs; plain or .gz.", metavar="PATH", show_default=False)
     ],
     db: DbOption = DEFAULT_DB,
     source: Annotated[str, typer.Option("--source", help="Log format, or auto.", metavar="NAME")] = "auto",

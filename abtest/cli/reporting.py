@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def report(
     specs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Experiment files; default: every experiment decided in this store.", metavar="[SPEC...]"),
+        typer.Argument(help="Experiment files; default: every experiment decided in this store.", metavar="SPEC"),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder for report.html, report.md and report.json.", metavar="DIR")

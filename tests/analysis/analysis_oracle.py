@@ -230,6 +230,11 @@ class Oracle:
         ]
         if s.get("interaction_id") is None:
             steps.append([i for i in same("trace_id") if i.get("operation") in GENERATION])
+        # The attempts of one unit's request are one target after all.
+        attempts: dict[str | None, list[Record]] = defaultdict(list)
+        for i in sorted(steps[1], key=lambda i: i["interaction_id"]):
+            attempts[i.get("unit_id")].append(i)
+        steps.insert(5, [group[0] for group in attempts.values()])
         return next((step[0]["interaction_id"] for step in steps if len(step) == 1), None)
 
     # what

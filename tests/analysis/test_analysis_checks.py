@@ -96,7 +96,7 @@ def test_sample_ratio_fails_when_units_are_lost(run: Run) -> None:
     assert (check.status, check.data["stages"][0]["units"]) == ("failed", {"A": 600, "B": 400})
     assert check.pvalue is not None
     assert check.pvalue < 0.01
-    assert "600 new units in A, 500 expected (+20 %)" in check.detail
+    assert "400 new units in B, 500 expected (-20 %)" in check.detail
     quiet(found, "sample_ratio", "returning_ratio")
 
 

@@ -193,6 +193,41 @@ def test_first_event_counts_once_and_where_it_happened(make_store: StoreMaker) -
     assert rows == {("A", 0, 0): (0, 1), ("A", 0, 1): (1, 1), ("A", 0, 2): (0, 0), ("B", 1, 30): (0, 1)}
 
 
+# -- scores ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [{"operation": "embeddings"}, {"exposed": False}, {}], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("how", ["request", "trace"])
+def test_a_score_of_a_request_finds_the_answer_that_counts(make_store: StoreMaker, other: Record, first: bool, how: str) -> None:
+    """A request that also embedded its question, was mirrored, or was tried twice: the score belongs to its answer."""
+    if how == "trace" and not other.get("operation"):
+        pytest.skip("a trace with two generations is ambiguous")
+    keys = ("a", "z") if first else ("z", "a")
+    records = [
+        call(keys[0], "u1", "A", 0.5, request_id="r", trace_id="t", **other),
+        call(keys[1], "u1", "A", 0.5001, request_id="r", trace_id="t"), call("b", "u2", "B", 0.5),
+    ]  # fmt: skip
+    target = {"request_id": "r", "variant": "A"} if how == "request" else {"trace_id": "t"}
+    scored = {**score("s", None, 0.5), **target}
+    del scored["interaction_id"]
+    assert sums(run(make_store, [*records, scored], SCORE))["A", 0] == (500_000, 1)
+
+
+def test_every_scorer_counts_once_and_the_latest_word_holds(make_store: StoreMaker) -> None:
+    """Two people and a judge; the judge was asked again and failed, which takes its first answer back."""
+    records = [
+        call("1", "u1", "A", 0.5), call("2", "u2", "B", 0.5),
+        score("s1", "1", 1.0, 1, scorer_id="amy"), score("s2", "1", 0.0, 2, scorer_id="bob"), score("s3", "1", 0.5, 3, scorer_id="bob"),
+        score("s4", "2", 1.0, 1, scorer_kind="judge", scorer_id="j1"),
+        score("s5", "2", None, 2, scorer_kind="judge", scorer_id="j1", error_type="timeout"),
+        score("s6", "2", 0.25, 2, scorer_kind="judge", scorer_id="j2"), score("s7", "2", 9.0, 2, name="other"),
+    ]  # fmt: skip
+    ev = run(make_store, [{k: v for k, v in r.items() if v is not None} for r in records], SCORE, {**SCORE, "name": "j", "scorer_kind": "judge"})
+    assert sums(ev, 0) == {("A", 0): (1_500_000, 2), ("B", 0): (250_000, 1)}
+    assert sums(ev, 1) == {("A", 0): (0, 0), ("B", 0): (250_000, 1)}
+
+
 # -- the store is empty, or almost -------------------------------------------------------------------------------
 
 

@@ -58,12 +58,29 @@ def lines(study: Study, runs: int) -> list[dict]:
     ]
 
 
+def table(rows: list[dict]) -> str:
+    """Return the rows as a Markdown table: shares in per cent, else median (mean) and how often it never came."""
+    out = ["| study | seed | runs | what | result |", "|---|---|---|---|---|"]
+    for r in rows:
+        if "share" in r:
+            result = f"{100 * r['share']:.2f} % (s.e. {100 * r.get('se', 0.0):.2f})"
+        else:
+            mean = "" if r["mean"] is None else f", mean {r['mean']:.4g} (s.e. {r['se']:.2g})"
+            result = f"median {r['median']:.4g}{mean}" + (f", never {100 * r['never']:.1f} %" if r["never"] else "")
+        out.append(f"| {r['study']} | {r['seed']} | {r['runs']} | {r['what']} | {result} |")
+    return "\n".join(out)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--runs", type=int)
+    parser.add_argument("--table", action="store_true", help="print what --out holds as Markdown, run nothing")
     args = parser.parse_args()
+    if args.table:
+        print(table([json.loads(line) for line in args.out.read_text().splitlines()]))
+        raise SystemExit
     done = {json.loads(line)["study"] for line in args.out.read_text().splitlines()} if args.out.exists() else set()
     for study in studies():
         if study.name in done or args.only not in study.name:

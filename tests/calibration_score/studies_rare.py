@@ -1,5 +1,6 @@
-"""The rule for proportions of bad events (analysis/judge.py): halt by the mixture past the margin at half of the share of
-the halt budget, or, with the other half, by the rate ratio on first events when the estimate is past the margin too."""
+"""The rule for proportions of bad events (analysis/judge.py, rare.py): halt by the mixture past the margin at half of the
+share of the halt budget, or, with the other half, by the rate ratio on first events when the estimate is past the margin by
+one standard error too."""
 
 from __future__ import annotations
 
@@ -11,24 +12,66 @@ import numpy as np
 from score_paths import RAMP, Study, Traffic, alike, enough, evidence, happened, path_sums, rho2_of, traffic, warm_up
 from studies_harm import EVENT
 
+from abtest.analysis.rare import BATCH_REQUESTS, PAST_MARGIN_Z
 from abtest.stats.rate_ratio import DEFAULT_RATIOS, log_e_rate_ratio_path
 from abtest.stats.score import stratified_score
 
 MARGIN = 0.01
 
 
-def first_events(t: Traffic, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return first events in treatment and control, and the at-risk share of requests, per hour (sql/first_event.sql)."""
+def first_events(t: Traffic, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return per hour: first events T and C, requests at risk T and C, as sql/first_event.sql counts them."""
     hit = np.flatnonzero(x > 0)
     users, at = np.unique(t.unit[hit], return_index=True)
     hour = np.full(t.users, t.looks)
     hour[users] = t.look[hit[at]]
     arm = t.arm[hit[at]]
-    events = [np.bincount(hour[users][arm == a], minlength=t.looks).astype(float) for a in (1, 0)]
     at_risk = t.look <= hour[t.unit]
+    events = [np.bincount(hour[users][arm == a], minlength=t.looks).astype(float) for a in (1, 0)]
     risk = [np.bincount(t.look[at_risk & (t.arm == a)], minlength=t.looks).astype(float) for a in (1, 0)]
-    total = risk[0] + risk[1]
-    return events[0], events[1], np.divide(risk[0], total, out=np.zeros(t.looks), where=total > 0)
+    return events[0], events[1], risk[0], risk[1]
+
+
+def batch_starts(t: Traffic, risk: np.ndarray, requests: float) -> np.ndarray:
+    """Return (B,) the hour in which each hour's batch began: hours of a stage until `requests` are at risk (rare.py)."""
+    stage_of = np.arange(t.looks) // (t.looks // len(t.shares))
+    starts = np.zeros(t.looks, dtype=int)
+    total = 0.0
+    for i in range(1, t.looks):
+        total += risk[i - 1]
+        if total >= requests or stage_of[i] != stage_of[i - 1]:
+            starts[i], total = i, 0.0
+        else:
+            starts[i] = starts[i - 1]
+    return starts
+
+
+def log_e_first_events(
+    t: Traffic, x: np.ndarray, requests: float = BATCH_REQUESTS, *, margin: float = 0.0, ceiling: float = 0.2
+) -> np.ndarray:
+    """Return (B,) log E on first events at every look, the open batch with its share so far.
+
+    With a margin in points: STATISTICS §4's e-value for small counts, on requests at risk. Given the arms of a batch with
+    n_T and n_C requests at risk and q = n_T/n, its expectation is at most
+    exp(n q (1-q) (r-1)/(1+q(r-1)) (h_T - h_C - c (1-h_C))), h the mean chances of a first event, c = margin/(1-ceiling):
+    at most 1 for h_T <= h_C + margin and h_C <= ceiling. So this one does guarantee the margin.
+    """
+    table = np.stack(first_events(t, x))
+    starts = batch_starts(t, table[2] + table[3], requests)
+    total = np.cumsum(table, axis=1)
+    e1, e0, r1, r0 = total - (total - table)[:, starts]
+    q = r1 / np.maximum(r1 + r0, 1.0)
+    known = (q > 0) & (q < 1)
+    c = margin / (1 - ceiling)
+    closes = np.append(starts[1:] != starts[:-1], False)
+    logs = []
+    for ratio in DEFAULT_RATIOS:
+        scale = 1 + q * (ratio - 1)
+        part = e1 * math.log(ratio) - (e1 + e0) * np.log(scale) + (r0 - e0) * np.log1p(-c * (1 - 1 / scale))
+        part = np.where(known, part, 0.0)
+        done = np.cumsum(np.where(closes, part, 0.0))
+        logs.append(part + done - np.where(closes, part, 0.0))
+    return np.logaddexp.reduce(logs) - math.log(len(logs))
 
 
 ALPHAS = (0.01, 0.0025)
@@ -37,25 +80,22 @@ ALPHAS = (0.01, 0.0025)
 
 @dataclass(frozen=True)
 class Said:
-    """What the parts of the rule say at every look."""
+    """What the parts of the rule say at every look; each half has half of alpha."""
 
     mixture: dict[float, np.ndarray]
     log_e: np.ndarray
     z: np.ndarray  # (estimate - margin) / its standard error at the margin
 
-    def rejects(self, alpha: float) -> np.ndarray:
-        return self.log_e >= -math.log(alpha)
+    def rare(self, alpha: float, z: float = PAST_MARGIN_Z, log_e: np.ndarray | None = None) -> np.ndarray:
+        """The rate ratio's half: rejects, and the estimate is past the margin by z standard errors."""
+        return ((self.log_e if log_e is None else log_e) >= -math.log(alpha / 2)) & (self.z > z)
 
-    def rare(self, alpha: float, z: float = 0.0) -> np.ndarray:
-        """The rate ratio's half: rejects, and the estimate is past the margin (by z standard errors)."""
-        return self.rejects(alpha / 2) & (self.z > z)
-
-    def halt(self, alpha: float, z: float = 0.0) -> np.ndarray:
-        return self.mixture[alpha] | self.rare(alpha, z)
+    def halt(self, alpha: float, z: float = PAST_MARGIN_Z, log_e: np.ndarray | None = None) -> np.ndarray:
+        return self.mixture[alpha] | self.rare(alpha, z, log_e)
 
 
 def listen(t: Traffic, x: np.ndarray) -> Said:
-    """Return what analysis/judge.py would see at every look."""
+    """Return what analysis/judge.py and analysis/rare.py would see at every look."""
     score = stratified_score(path_sums(t, x), t.shares, proportion=True)
     c = score.contrast(MARGIN)
     control = np.flatnonzero(t.arm == 0)
@@ -65,15 +105,22 @@ def listen(t: Traffic, x: np.ndarray) -> Said:
     ready = enough(score) & (np.arange(t.looks) >= frozen_at) & (c.v > 0)
     frozen = warm_up(t, x)
     mixture = {a: evidence(c.score, c.v, rho2_of(EVENT, frozen, a / 2, t.shares), a / 2) & ready for a in ALPHAS}
-    log_e = log_e_rate_ratio_path(*first_events(t, x))
     z = np.where(c.weight > 0, c.score / np.sqrt(np.maximum(c.v, 1e-300)), -np.inf)
-    return Said(mixture, log_e, z)
+    return Said(mixture, log_e_first_events(t, x), z)
 
 
 def judged(
-    rng: np.random.Generator, *, base: float, effect: float, share: float | None, users: int = 4000, rows: int = 20_000,
-    more: float = 1.0, drift: float = 0.0, icc: float = 0.05,
-) -> list[str]:  # fmt: skip
+    rng: np.random.Generator,
+    *,
+    base: float,
+    effect: float,
+    share: float | None,
+    users: int = 4000,
+    rows: int = 20_000,
+    more: float = 1.0,
+    drift: float = 0.0,
+    icc: float = 0.05,
+) -> list[str]:
     """Sticky returning users, five requests each, 96 hourly looks; `share` None: the ramp 1 -> 5 -> 20 -> 50 %."""
     shares = RAMP if share is None else (share,)
     t = traffic(rng, users, rows, shares, 96 // len(shares))
@@ -82,11 +129,13 @@ def judged(
         t = Traffic(t.unit[keep], t.look[keep], t.stage[keep], t.arm[keep], t.time[keep], t.users, t.looks, t.shares)
     x = (alike(rng, t, icc) < base + drift * t.time + effect * (t.arm == 1)).astype(float)
     said = listen(t, x)
+    points = log_e_first_events(t, x, margin=MARGIN)
     facts = {}
     for a in ALPHAS:
-        facts |= {f"halt {a:g}": said.halt(a), f"mixture half {a:g}": said.mixture[a], f"rare half {a:g}": said.rare(a)}
-        facts |= {f"ratio rejects {a:g}": said.rejects(a / 2), f"halt at the last look {a:g}": said.halt(a)[-1]}
-        facts |= {f"halt if 1 s.e. past {a:g}": said.halt(a, 1.0), f"halt if 2 s.e. past {a:g}": said.halt(a, 2.0)}
+        facts |= {f"halt {a:g}": said.halt(a), f"halt at the last look {a:g}": said.halt(a)[-1]}
+        facts |= {f"mixture half {a:g}": said.mixture[a], f"ratio rejects {a:g}": said.log_e >= -math.log(a / 2)}
+        facts |= {f"halt, 0 s.e. {a:g}": said.halt(a, 0.0), f"halt, 2 s.e. {a:g}": said.halt(a, 2.0)}
+        facts |= {f"halt, points margin {a:g}": said.mixture[a] | (points >= -math.log(a / 2))}
     return happened(**facts)
 
 
@@ -117,61 +166,37 @@ def _cells() -> dict[str, Study]:
 RULE = _cells()
 
 
-def merged(t: Traffic, x: np.ndarray, looks: int) -> np.ndarray:
-    """Return log E where `looks` consecutive looks are one batch with one at-risk share (the last one so far)."""
-    hit = np.flatnonzero(x > 0)
-    users, at = np.unique(t.unit[hit], return_index=True)
-    first = np.full(t.users, t.rows)
-    first[users] = hit[at]
-    at_risk = np.arange(t.rows) <= first[t.unit]
-    event = np.zeros(t.rows, dtype=bool)
-    event[hit[at]] = True
-    pad = -t.looks % looks
-
-    def within(rows: np.ndarray) -> np.ndarray:
-        counts = np.pad(np.bincount(t.look[rows], minlength=t.looks), (0, pad)).reshape(-1, looks)
-        return np.cumsum(counts, axis=1).astype(float)
-
-    e1, e0, r1, r0 = (within(what & (t.arm == a)) for what, a in ((event, 1), (event, 0), (at_risk, 1), (at_risk, 0)))
-    q = r1 / np.maximum(r1 + r0, 1.0)
-    logs = []
-    for ratio in DEFAULT_RATIOS:
-        part = e1 * math.log(ratio) - (e1 + e0) * np.log1p(q * (ratio - 1))
-        part = np.where((q > 0) & (q < 1), part, 0.0)
-        done = np.concatenate([[0.0], np.cumsum(part[:, -1])[:-1]])
-        logs.append((done[:, None] + part).ravel()[: t.looks])
-    return np.logaddexp.reduce(logs) - math.log(len(logs))
+def one_look_each(t: Traffic, rows_a_look: int) -> Traffic:
+    """Return the traffic with a look every few requests."""
+    look = np.arange(t.rows) // rows_a_look
+    return Traffic(t.unit, look, t.stage, t.arm, t.time, t.users, int(look[-1]) + 1, t.shares)
 
 
 def detection(
     rng: np.random.Generator, *, base: float, users: int = 3000, rows: int = 4000, a: float = 0.01
 ) -> dict[str, float]:
     """Requests until the halt, 90/10, base -> 5 %, sticky users; a look every 10 requests. Never: infinity."""
-    t = traffic(rng, users, rows, (0.1,), rows // 10)
-    t = Traffic(t.unit, np.arange(t.rows) // 10, t.stage, t.arm, t.time, t.users, t.looks, t.shares)
+    t = one_look_each(traffic(rng, users, rows, (0.1,)), 10)
     x = (alike(rng, t, 0.05) < np.where(t.arm == 1, 0.05, base)).astype(float)
     said = listen(t, x)
-
-    def when(what: np.ndarray) -> float:
-        return 10.0 * (int(np.argmax(what)) + 1) if what.any() else math.inf
-
+    points = log_e_first_events(t, x, margin=MARGIN)
     events = first_events(t, x)
-    ratio = {
-        "at-risk share, batches of 10": said.log_e,
-        "at-risk share, batches of 50": merged(t, x, 5),
-        "at-risk share, batches of 200": merged(t, x, 20),
-        "configured share": log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, 0.1)),
-    }
+    all_of_it = -math.log(a)
     by = {
         "rule": said.halt(a),
-        "rule if 1 s.e. past": said.halt(a, 1.0),
-        "rule if 2 s.e. past": said.halt(a, 2.0),
+        "rule, 0 s.e.": said.halt(a, 0.0),
+        "rule, 2 s.e.": said.halt(a, 2.0),
         "mixture half": said.mixture[a],
+        "rule, points margin": said.mixture[a] | (points >= -math.log(a / 2)),
+        "rate ratio, all of alpha": said.log_e >= all_of_it,
+        "rate ratio, all of alpha, configured share": log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, 0.1))
+        >= all_of_it,
     }
-    for name, log_e in ratio.items():
-        by[f"rate ratio, all of alpha, {name}"] = log_e >= -math.log(a)
-        by[f"rule, {name}"] = ((log_e >= -math.log(a / 2)) & (said.z > 0)) | said.mixture[a]
-    return {name: when(what) for name, what in by.items()}
+    for requests in (1, 50):
+        log_e = log_e_first_events(t, x, requests)
+        by[f"rule, batches of {max(requests, 10)}"] = said.halt(a, log_e=log_e)
+        by[f"rate ratio, all of alpha, batches of {max(requests, 10)}"] = log_e >= all_of_it
+    return {name: 10.0 * (int(np.argmax(out)) + 1) if out.any() else math.inf for name, out in by.items()}
 
 
 DETECTION = {
@@ -181,17 +206,16 @@ DETECTION = {
 
 
 def thin_hours(rng: np.random.Generator, *, an_hour: int, base: float = 0.005) -> dict[str, float]:
-    """4,000 requests, base -> 5 %, 90/10, `an_hour` requests an hour: does the rate ratio halt within them?"""
-    rows = 4000
-    t = traffic(rng, 3000, rows, (0.1,), rows // an_hour)
-    t = Traffic(t.unit, np.arange(t.rows) // an_hour, t.stage, t.arm, t.time, t.users, t.looks, t.shares)
+    """4,000 requests, base -> 5 %, 90/10, `an_hour` requests an hour, alpha 1 %: with and without merging hours."""
+    t = one_look_each(traffic(rng, 3000, 4000, (0.1,)), an_hour)
     x = (alike(rng, t, 0.05) < np.where(t.arm == 1, 0.05, base)).astype(float)
-    log_e = log_e_rate_ratio_path(*first_events(t, x)) >= -math.log(0.01)
-    return {"requests": float(an_hour) * (int(np.argmax(log_e)) + 1) if log_e.any() else math.inf}
+    out = {"hour by hour": log_e_first_events(t, x, 1), "merged to 200": log_e_first_events(t, x)}
+    hits = {name: log_e >= -math.log(0.01) for name, log_e in out.items()}
+    return {name: float(an_hour) * (int(np.argmax(h)) + 1) if h.any() else math.inf for name, h in hits.items()}
 
 
 THIN = {
-    n: Study(f"detection with {n} requests an hour", partial(thin_hours, an_hour=n), 60, 2000, 350 + n)
+    n: Study(f"detection with {n} requests an hour", partial(thin_hours, an_hour=n), 40, 2000, 350 + n)
     for n in (1, 2, 5, 20, 100)
 }
 
@@ -208,20 +232,16 @@ def thin_null(
     rows: int = 6000,
 ) -> list[str]:
     """No effect, few requests an hour: false alarms of the rate ratio at 5 %, hour by hour and with hours merged."""
-    t = traffic(rng, users, rows, (share,), 1)
+    t = traffic(rng, users, rows, (share,))
     keep = (t.arm == 1) | (rng.random(t.rows) < 1 / more)
-    kept = int(keep.sum())
-    look = np.arange(kept) // an_hour
-    t = Traffic(t.unit[keep], look, t.stage[keep], t.arm[keep], t.time[keep], users, int(look[-1]) + 1, (share,))
+    t = Traffic(t.unit[keep], t.look[keep], t.stage[keep], t.arm[keep], t.time[keep], users, t.looks, (share,))
+    t = one_look_each(t, an_hour)
     x = (alike(rng, t, icc) < base).astype(float)
     events = first_events(t, x)
-    level = math.log(20)
-    return happened(**{
-        "hour by hour": log_e_rate_ratio_path(*events) >= level,
-        "merged to 50": merged(t, x, 50 // an_hour) >= level,
-        "merged to 200": merged(t, x, 200 // an_hour) >= level,
-        "configured share": log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, share)) >= level,
-    })  # fmt: skip
+    configured = log_e_rate_ratio_path(events[0], events[1], np.full(t.looks, share))
+    out = {"hour by hour": log_e_first_events(t, x, 1), "merged to 50": log_e_first_events(t, x, 50)}
+    out |= {"merged to 200": log_e_first_events(t, x), "configured share": configured}
+    return happened(**{name: log_e >= math.log(20) for name, log_e in out.items()})
 
 
 THIN_NULL = {

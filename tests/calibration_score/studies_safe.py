@@ -30,7 +30,7 @@ from abtest.metrics.mean import MeanMetric
 from abtest.metrics.proportion import ProportionMetric
 from abtest.metrics.quantile import QuantileMetric
 from abtest.metrics.ratio import RatioMetric
-from abtest.stats.mixture import log_e_two_sided
+from abtest.stats.mixture import log_e_two_sided, tuning
 from abtest.stats.score import PairSums, stratified_score
 
 SAFE, HALT = 0.05, 0.01
@@ -172,7 +172,33 @@ def promotion(rng: np.random.Generator, *, users: int = 6000, rows: int = 24_000
     return happened(**{"fixed 5 % bound": fixed, "restarted in each stage": restarted, "cumulative": cumulative})
 
 
-PROMOTION = Study("promoted over four stages, harm at the margin", promotion, 200, 3000, 220)
+PROMOTION = Study("promoted over four stages, harm at the margin", promotion, 120, 3000, 220)
+
+
+def promotion_clock(rng: np.random.Generator, *, batch: int = 200) -> dict[str, float]:
+    """The same with a perfect variance: Brownian motion in the clock of the ramp, 24 looks a stage."""
+    ends = np.array(planned(RAMP))
+    v = np.concatenate([np.linspace(lo, hi, HOURS + 1)[1:] for lo, hi in zip([0.0, *ends[:-1]], ends, strict=True)])
+    steps = np.diff(v, prepend=0.0)
+    moves = rng.standard_normal((batch, v.size)) * np.sqrt(steps)
+    walk = np.cumsum(moves, axis=1)
+    restarted = np.zeros(batch, dtype=bool)
+    for k in range(len(ends)):
+        looks = slice(k * HOURS, (k + 1) * HOURS)
+        own_v = np.cumsum(steps[looks])
+        own = np.cumsum(moves[:, looks], axis=1)
+        rho2 = tuning(own_v[-1], SAFE, one_sided=True)
+        restarted |= evidence(own, np.broadcast_to(own_v, own.shape), rho2, SAFE).any(axis=1)
+    cumulative = evidence(walk, np.broadcast_to(v, walk.shape), tuning(ends, SAFE, one_sided=True), SAFE).any(axis=1)
+    fixed = (walk / np.sqrt(v) >= 1.644854).any(axis=1)
+    return {
+        "fixed 5 % bound": fixed.mean(),
+        "restarted in each stage": restarted.mean(),
+        "cumulative": cumulative.mean(),
+    }
+
+
+PROMOTION_CLOCK = Study("the same with a perfect variance (200 runs in one)", promotion_clock, 10, 50, 221)
 
 
 # -- quantile guardrails -------------------------------------------------------------------------------------------------
