@@ -8,10 +8,12 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from ipaddress import ip_address
 from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
 
@@ -117,10 +119,31 @@ class FlagTarget(Strict):
     variants: Mapping[str, str] = Field(default_factory=dict)
 
 
+class Webhook(Strict):
+    """Who is told of a halt, by a signed message (Standard Webhooks 1.0.0); the secret itself stays outside this file."""
+
+    url: Annotated[str, Field(description="https, or http to this machine")]
+    secret_env: Annotated[str, Field(description="name of the environment variable that holds the secret")]
+
+    @field_validator("url")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        return safe_url(value)
+
+    @field_validator("secret_env")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        if value.startswith("whsec_") or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            # The value is not repeated: it may be the secret.
+            raise ValueError('not the name of an environment variable; write secret_env = "ABTEST_WEBHOOK_SECRET"')
+        return value
+
+
 class Halt(Strict):
     """What a halt does beyond saying so."""
 
     flag: FlagTarget | None = None
+    webhook: Webhook | None = None
 
 
 class Freshness(Strict):
@@ -265,6 +288,29 @@ class Experiment(Strict):
         except SpecError as error:
             error.file = error.file or file
             raise
+
+
+def safe_url(url: str) -> str:
+    """Return the address of a webhook, unchanged; raises ValueError when a message must not be sent there."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("an address has no spaces and only ASCII characters; write the name of the host in punycode")
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no user or password in the address: it is kept in the store; the message is signed instead")
+    if not host or port == 0:
+        raise ValueError('not an address; write url = "https://hooks.example.com/abtest"')
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise ValueError("must start with https:// (http:// only to 127.0.0.1, ::1 or localhost)")
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address can only mean this machine."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _unique(key: str, names: Sequence[str]) -> None:

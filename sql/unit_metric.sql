@@ -22,4 +22,4 @@ running as (
 )
 select unit_id, arm, stage, bucket, requests, calls, case when visit = 1 then 1 else 0 end as new_in_cell,
   case when visit_of_arm = 1 then 1 else 0 end as new_in_arm{{ after_before }}
-from running
+from running{{ join_history }}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from abtest.analysis.constants import MIN_TAIL, fractions_of, tunings
+from abtest.analysis.covariate import adjust
 from abtest.analysis.quantile import judge_quantile
 from abtest.analysis.rare import RareEvents, rare_events, rare_harm
 from abtest.analysis.read import Evidence
@@ -52,7 +53,8 @@ def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
         return replace(
             base, status="insufficient", note="the threshold is not frozen yet: too few calls in control's warm-up"
         )
-    sums = evidence.pair_sums(j, treatment)
+    adjustment = adjust(evidence, j, treatment)
+    sums = adjustment.sums if adjustment else evidence.pair_sums(j, treatment)
     shares = [evidence.pair_share(s) for s in evidence.strata]
     proportion = spec.kind in ("proportion", "quantile")
     score = stratified_score(sums, shares, better=spec.better, proportion=proportion)
@@ -70,7 +72,15 @@ def judge(evidence: Evidence, j: int, treatment: str) -> MetricResult:
     if isinstance(spec, QuantileMetric):
         result = judge_quantile(evidence, j, treatment, result, score, spec)
     if problem:
-        result = replace(result, status=problem[0], note=problem[1], superior=None)
+        # Too little for the central limit theorem: the estimate is shown, nothing that would promise more.
+        result = replace(
+            result, status=problem[0], note=problem[1], superior=None, std_error=None, ci_lower=None, ci_upper=None,
+            relative_ci_lower=None, relative_ci_upper=None, pvalue=None, log_e_value=None, harm_lower=None, harm_upper=None,
+            harm_log_e_value=None,
+        )  # fmt: skip
+    if adjustment:
+        note = "; ".join(filter(None, (result.note, adjustment.note)))
+        result = replace(result, note=note, details={**result.details, "cuped": adjustment.details})
     return _verdict(result, spec, rare, evidence, score)
 
 

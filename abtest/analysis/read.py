@@ -11,11 +11,13 @@ from typing import Any
 import duckdb
 
 from abtest.analysis.constants import freeze
+from abtest.analysis.covariate import freeze_moved
 from abtest.analysis.times import to_us
 from abtest.errors import SpecError
 from abtest.results import Stage
 from abtest.spec import Experiment, canonical_sha256
 from abtest.stats.score import PairSums, pair_sums
+from abtest.stats.score_cuped import CovariateSums, covariate_sums
 from abtest.store.engines.duckdb import DuckDBEngine
 from abtest.store.query import RESOLUTION, Scan, fill, manifest_query
 from abtest.store.store import Store
@@ -82,29 +84,49 @@ class Evidence:
 
     def pair_sums(self, metric: int, treatment: str) -> PairSums:
         """Return cumulative pair moments of one metric, control against one treatment, at every look."""
+        cells, pairs = self._tables(metric, treatment, "xy")
+        return pair_sums(cells, pairs, **self._sizes(metric))
+
+    def covariate_sums(self, metric: int, treatment: str) -> CovariateSums:
+        """Return the same with the units' history, for a metric with a covariate."""
+        cells, pairs = self._tables(metric, treatment, "xycd")
+        return covariate_sums(cells, pairs, **self._sizes(metric))
+
+    def _sizes(self, metric: int) -> dict[str, int]:
+        measure = self.scan.measures[metric]
+        return {
+            "stages": len(self.strata), "looks": len(self.buckets),
+            "x_scale": 1 if measure.event or measure.quantile else measure.scale, "y_scale": measure.denominator_scale,
+        }  # fmt: skip
+
+    def _tables(
+        self, metric: int, treatment: str, letters: str
+    ) -> tuple[dict[tuple[int, int], dict[str, list[int]]], dict[tuple[int, int, int, int], dict[str, list[int]]]]:
+        """Return cumulative sums per cell and products per pair of cells of a metric's unit columns."""
+        names = [a + b for a in letters for b in letters]
         arms = {self.experiment.control: 0, treatment: 1}
         at = {bucket: i for i, bucket in enumerate(self.buckets)}
-        looks, measure = len(self.buckets), self.scan.measures[metric]
+        looks = len(self.buckets)
         cells: dict[tuple[int, int], dict[str, list[int]]] = {}
         for row in self.cells:
             if row["arm"] in arms:
-                cell = cells.setdefault((arms[row["arm"]], row["stage"]), {n: [0] * looks for n in ("units", "x", "y")})
+                cell = cells.setdefault((arms[row["arm"]], row["stage"]), {n: [0] * looks for n in ("units", *letters)})
                 i = at[row["bucket"]]
-                cell["units"][i], cell["x"][i], cell["y"][i] = row["units"], row[f"x{metric}"], row[f"y{metric}"]
+                cell["units"][i] = row["units"]
+                for letter in letters:
+                    cell[letter][i] = row[f"{letter}{metric}"]
         pairs: dict[tuple[int, int, int, int], dict[str, list[int]]] = {}
         for row in self.pairs:
             if row["arm_a"] in arms and row["arm_b"] in arms:
                 key = (arms[row["arm_a"]], row["stage_a"], arms[row["arm_b"]], row["stage_b"])
-                pair = pairs.setdefault(key, {n: [0] * looks for n in ("xx", "xy", "yx", "yy")})
+                pair = pairs.setdefault(key, {n: [0] * looks for n in names})
                 i = at[row["bucket"]]
-                for name in pair:
+                for name in names:
                     pair[name][i] = row[f"{name}{metric}"]
-        return pair_sums(
+        return (
             {k: {n: list(accumulate(v)) for n, v in c.items()} for k, c in cells.items()},
             {k: {n: list(accumulate(v)) for n, v in p.items()} for k, p in pairs.items()},
-            stages=len(self.strata), looks=looks,
-            x_scale=1 if measure.event or measure.quantile else measure.scale, y_scale=measure.denominator_scale,
-        )  # fmt: skip
+        )
 
     def units_over_time(self, arm: str) -> list[int]:
         """Return the number of distinct units of an arm at every look."""
@@ -225,13 +247,15 @@ def read(
         raise _misfit(engine, experiment, scan, error) from error
     frozen, thresholds = freeze(store, engine, experiment, scan)
     say("units")
+    if scan.has_covariates:
+        engine.keep("history", *scan.history())
     engine.keep("unit_step", *scan.unit_metric(thresholds))
     active = tuple(scan.active(thresholds))
     events = [j for j in active if experiment.metrics[j].kind == "proportion"]
     absence = [j for j in events if experiment.metrics[j].better == "higher"]
     say("moments")
     cells = engine.rows(scan.cell_sums(active))
-    return Evidence(
+    evidence = Evidence(
         experiment=experiment, scan=scan, strata=strata, as_of_us=as_of_us, max_file=max_file, frozen=frozen, active=active,
         buckets=tuple(sorted({row["bucket"] for row in cells})),
         cells=cells,
@@ -248,6 +272,7 @@ def read(
         contamination=engine.rows(*scan.named("contamination")),
         manifests=engine.rows(*manifest_query(scan)),
     )  # fmt: skip
+    return freeze_moved(store, evidence) if scan.has_covariates else evidence
 
 
 def _misfit(engine: DuckDBEngine, experiment: Experiment, scan: Scan, error: duckdb.Error) -> SpecError:

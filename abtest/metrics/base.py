@@ -104,6 +104,7 @@ class Measure:
         per: What is counted.
         per_unit_total: Denominator is one per unit (counts, and everything with per = "unit").
         cap_at_one: A unit counts at most once (proportion per unit).
+        covariate: The same sums over the unit's calls before its first exposure are needed too (CUPED).
     """
 
     numerator: Expression | None
@@ -116,6 +117,7 @@ class Measure:
     per: Per = "request"
     per_unit_total: bool = False
     cap_at_one: bool = False
+    covariate: bool = False
 
     @property
     def columns(self) -> frozenset[str]:
@@ -144,6 +146,9 @@ class MetricSpec(Strict):
     description: str = ""
     unit: str = ""
     frozen: Frozen = Frozen()
+    covariate: Annotated[
+        Literal["pre"] | None, Field(description="CUPED: the unit's own calls before its first exposure")
+    ] = None
 
     @model_validator(mode="after")
     def _margin_fits_kind(self) -> MetricSpec:

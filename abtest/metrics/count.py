@@ -23,6 +23,7 @@ class CountMetric(MetricSpec):
             event=True,
             per="request" if self.per == "unit" else self.per,
             per_unit_total=True,
+            covariate=self.covariate is not None,
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import SqlglotError
 from sqlglot.expressions.core import Expression as Node
 
@@ -55,6 +56,16 @@ COLUMNS: dict[str, ColumnType] = {
     name: _column_type(info.annotation) for name, info in Interaction.model_fields.items() if name not in _HIDDEN
 }
 """Every column that an expression may name, with its type."""
+
+
+class _Dialect(DuckDB):
+    """DuckDB as it is: a key without a leading $ or / is one key, dots and all (telemetry keys have dots)."""
+
+    def to_json_path(self, path: Any) -> Any:
+        """Return the path of `attributes ->> 'key'`."""
+        if isinstance(path, exp.Literal) and path.is_string and not path.name.startswith(("$", "/")):
+            return exp.JSONPath(expressions=[exp.JSONPathRoot(), exp.JSONPathKey(this=path.name)])
+        return super().to_json_path(path)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ def parse(text: str, *, key: str, want: ColumnType | None = None) -> Expression:
     """
     try:
         # The newline ends a trailing `--` comment of the text inside the parentheses.
-        statements = sqlglot.parse(f"SELECT ({text}\n)", dialect="duckdb")
+        statements = sqlglot.parse(f"SELECT ({text}\n)", dialect=_Dialect)
     except (SqlglotError, RecursionError) as error:
         first = (str(error).splitlines() or ["?"])[0].split(". Line")[0]
         raise SpecError(f"{text!r} is no expression: {first}", key=key) from None
@@ -130,7 +141,10 @@ def _used(select: exp.Select) -> list[str]:
 
 def _check_node(node: Node, text: str, key: str) -> None:
     if not isinstance(node, _ALLOWED):
-        what = node.sql(dialect="duckdb")[:60]
+        try:
+            what = node.sql(dialect="duckdb")[:60]
+        except ValueError:  # some nodes are parsed, but cannot be written back
+            what = type(node).__name__
         raise SpecError(
             f"{what!r} is not allowed in an expression ({text!r})",
             key=key,

@@ -41,6 +41,7 @@ class MeanMetric(MetricSpec):
             scale=money_or_default(value),
             per=self.per,
             per_unit_total=self.per == "unit",
+            covariate=self.covariate is not None,
         )
 
 

@@ -25,6 +25,7 @@ class ProportionMetric(MetricSpec):
             per=self.per,
             per_unit_total=self.per == "unit",
             cap_at_one=self.per == "unit",
+            covariate=self.covariate is not None,
         )
 
 

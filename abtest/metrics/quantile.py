@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from abtest.metrics.base import Measure, MetricSpec
 
@@ -18,6 +18,14 @@ class QuantileMetric(MetricSpec):
     value: str
     q: Annotated[float, Field(gt=0, lt=1)]
     per: Literal["call", "request"] = "request"
+
+    @model_validator(mode="after")
+    def _no_covariate(self) -> QuantileMetric:
+        if self.covariate is not None:
+            raise ValueError(
+                "covariate: a quantile takes none; CUPED adjusts sums, so use a mean, or a proportion above a limit"
+            )
+        return self
 
     def measure(self) -> Measure:
         """Return the value itself; the scan compares it with the frozen threshold."""

@@ -22,7 +22,11 @@ class RatioMetric(MetricSpec):
         numerator = self._parse("numerator", self.numerator, "number")
         denominator = self._parse("denominator", self.denominator, "number")
         return Measure(
-            numerator=numerator, denominator=denominator, scale=money_or_default(numerator, denominator), per=self.per
+            numerator=numerator,
+            denominator=denominator,
+            scale=money_or_default(numerator, denominator),
+            per=self.per,
+            covariate=self.covariate is not None,
         )
 
 

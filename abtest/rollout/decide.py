@@ -13,6 +13,7 @@ from abtest.analysis.read import Evidence, read
 from abtest.analysis.times import parse_moment, to_text, to_us
 from abtest.errors import ActuatorError, SpecError, UsageError, did_you_mean
 from abtest.results import Action, Analysis, Decision, DecisionName, Finding
+from abtest.rollout import outbox
 from abtest.rollout.actuators import actuator_type
 from abtest.rollout.actuators.base import ActuatorOutcome, HaltRequest, Request, ShareRequest, TrafficActuator
 from abtest.rollout.eta import eta_hours
@@ -82,9 +83,16 @@ def decide_with_analysis(
         return replace(decision, dry_run=True), analysis
     _check_flag(experiment, decision)
     if dry_run or store.read_only:
-        return replace(decision, dry_run=True, actions=_act(store, experiment, decision, past, dry_run=True)), analysis
+        actions = _act(store, experiment, decision, past, dry_run=True)
+        actions += outbox.would_tell(store, experiment, decision, past)
+        return replace(decision, dry_run=True, actions=actions), analysis
     _record(store, experiment, decision, evidence, past)
-    return replace(decision, actions=_act(store, experiment, decision, past, dry_run=False)), analysis
+    try:
+        actions = _act(store, experiment, decision, past, dry_run=False)
+    except ActuatorError:
+        outbox.tell(store, experiment, decision, past)  # the flag did not move: somebody must know all the more
+        raise
+    return replace(decision, actions=actions + outbox.tell(store, experiment, decision, past)), analysis
 
 
 def override(
@@ -182,10 +190,8 @@ def _with_eta(outcome: Outcome, eta: float | None) -> str:
 def _record(
     store: Store, experiment: Experiment, decision: Decision, evidence: Evidence, past: Sequence[ledger.Entry]
 ) -> None:
-    """Append the decision once, with the spec it was made by: recomputing it adds nothing."""
+    """Append the decision once, with the spec it was made by and the message to send: recomputing it adds nothing."""
     last = next((e for e in reversed(past) if e.kind == "decision"), None)
-    if last is not None and last.decision_id == decision.decision_id:
-        return
     body = {
         "decision": decision.decision, "reason": decision.reason, "summary": decision.summary, "exit_code": decision.exit_code,
         "stage": decision.stage.to_dict(), "as_of": decision.as_of, "max_file": evidence.max_file,
@@ -193,9 +199,11 @@ def _record(
         "findings": [f.to_dict() for f in decision.findings],
         "spec": experiment.model_dump(mode="json", exclude={"halt"}, exclude_none=True, exclude_defaults=True),
     }  # fmt: skip
-    ledger.append(
-        store.connection, "decision", decision.experiment, decision.revision, body, decision_id=decision.decision_id
-    )
+    con, ident = store.connection, decision.decision_id
+    with outbox.atomic(con):
+        if last is None or last.decision_id != ident:
+            ledger.append(con, "decision", decision.experiment, decision.revision, body, decision_id=ident)
+        outbox.enqueue(store, experiment, decision, past)
 
 
 def _flag(experiment: Experiment) -> TrafficActuator | None:

@@ -99,7 +99,7 @@ class Scan:
             stage = f"case {' '.join(steps)} else 0 end"
         return fill(
             "exposure",
-            unit={"user": 'i."unit_id"', "session": 'i."session_id"', "request": 'coalesce(i."request_id", i."interaction_id")'}[self.unit],
+            unit=self._unit_key,
             manifest_arms=derived,
             or_manifest=or_manifest,
             where=f"({self.where.sql('i')})" if self.where else "true",
@@ -111,6 +111,39 @@ class Scan:
             measures="".join(f",\n  {text}" for j, m in enumerate(self.measures) for text in self._row_measure(j, m)),
             score_sums="".join(self._score_sums(j, m, params) for j, m in enumerate(self.measures) if m.score),
         ), params  # fmt: skip
+
+    @property
+    def _unit_key(self) -> str:
+        return {
+            "user": 'i."unit_id"',
+            "session": 'i."session_id"',
+            "request": 'coalesce(i."request_id", i."interaction_id")',
+        }[self.unit]
+
+    @property
+    def has_covariates(self) -> bool:
+        """Return whether some metric needs the history of its units."""
+        return any(m.covariate for m in self.measures)
+
+    def history(self) -> tuple[str, dict[str, Any]]:
+        """Return the query of the units' calls before their first exposure; it reads the request table."""
+        params: dict[str, Any] = {"experiment": self.experiment, "max_file": self.max_file, "as_of": self.as_of_us}
+        wanted = [(j, m) for j, m in enumerate(self.measures) if m.covariate]
+        columns = frozenset().union(*(m.columns for _, m in wanted)) - {"attempt", "interaction_id"}
+        return fill(
+            "history",
+            unit=self._unit_key,
+            where=f"({self.where.sql('i')})" if self.where else "true",
+            columns=_more(f'i."{c}"' for c in sorted(columns)),
+            call_order="asc" if self.call_order == "first" else "desc",
+            score_sums="".join(self._score_sums(j, m, params) for j, m in wanted if m.score),
+            measures=_more(text for j, m in wanted for text in self._row_measure(j, m)),
+            totals=_more(
+                f"cast({_unit_total(f'{source}{j}', capped)} as bigint) as {name}{j}"
+                for j, m in wanted
+                for name, source, capped in (("c", "x", m.cap_at_one), ("d", "y", m.per_unit_total))
+            ),
+        ), params
 
     @cached_property
     def _columns(self) -> frozenset[str]:
@@ -193,28 +226,37 @@ class Scan:
                 if capped:
                     after, before = f"least({after}, 1)", f"least({before}, 1)"
                 steps.append(f"cast({after} as bigint) as a{name}{j}, cast({before} as bigint) as b{name}{j}")
+            if m.covariate:  # known before the unit came, so all of it arrives with the first visit to a cell
+                steps += [
+                    f"cast(coalesce({c}{j}, 0) as bigint) as a{c}{j}, "
+                    f"cast(case when visit = 1 then 0 else coalesce({c}{j}, 0) end as bigint) as b{c}{j}"
+                    for c in "cd"
+                ]
         return fill(
-            "unit_metric", arms=arms, hourly_sums=_more(hourly), running_sums=_more(running), after_before=_more(steps)
-        ), params
+            "unit_metric", arms=arms, hourly_sums=_more(hourly), running_sums=_more(running), after_before=_more(steps),
+            join_history="\nleft join history on past_unit = unit_id" if self.has_covariates else "",
+        ), params  # fmt: skip
 
     def active(self, thresholds: Mapping[int, tuple[float, float]]) -> list[int]:
         """Return the metrics that have columns in the unit-step table."""
         return [j for j, m in enumerate(self.measures) if not m.quantile or j in thresholds]
 
-    @staticmethod
-    def cell_sums(metrics: Sequence[int]) -> str:
+    def letters(self, metric: int) -> str:
+        """Return the unit columns of a metric: numerator x and denominator y, and their history c and d for a covariate."""
+        return "xycd" if self.measures[metric].covariate else "xy"
+
+    def cell_sums(self, metrics: Sequence[int]) -> str:
         """Return the query of sums per cell and hour."""
         return fill("cell_sums", sums=_more(
-            f"cast(sum(a{c}{j} - b{c}{j}) as decimal(38,0)) as {c}{j}" for j in metrics for c in "xy"
+            f"cast(sum(a{c}{j} - b{c}{j}) as decimal(38,0)) as {c}{j}" for j in metrics for c in self.letters(j)
         ))  # fmt: skip
 
-    @staticmethod
-    def pair_moments(metrics: Sequence[int]) -> str:
-        """Return the query of products per pair of cells and hour."""
-        products = [(f"{c}{j}", f"{d}{j}") for j in metrics for c in "xy" for d in "xy"]
+    def pair_moments(self, metrics: Sequence[int]) -> str:
+        """Return the query of products per pair of cells and hour: 4 a metric, 16 with a covariate."""
+        products = [(f"{c}{j}", f"{d}{j}") for j in metrics for c in self.letters(j) for d in self.letters(j)]
         own = [_total(f"{_wide('a' + c)} * a{d} - {_wide('b' + c)} * b{d}", f"{c[0]}{d}") for c, d in products]
         cross = [_total(f"{_wide('p.' + c)} * (q.a{d} - q.b{d})", f"{c[0]}{d}") for c, d in products]
-        closed = [f"cast(sum(a{c}{j} - b{c}{j}) as bigint) as {c}{j}" for j in metrics for c in "xy"]
+        closed = [f"cast(sum(a{c}{j} - b{c}{j}) as bigint) as {c}{j}" for j in metrics for c in self.letters(j)]
         return fill("pair_moments", closed_sums=_more(closed), own_products=_more(own), cross_products=_more(cross))
 
     @staticmethod
@@ -245,8 +287,7 @@ class Scan:
         for j in metrics:
             m = self.measures[j]
             for c, capped in (("x", m.cap_at_one), ("y", m.per_unit_total)):
-                total = f"least(sum({c}{j}), 1)" if capped else f"sum({c}{j})"
-                sums.append(f"cast({total} as bigint) as {c}{j}")
+                sums.append(f"cast({_unit_total(f'{c}{j}', capped)} as bigint) as {c}{j}")
         products = [f"cast(coalesce(sum({c}{j}), 0) as decimal(38,0)) as {c}{j}" for j in metrics for c in "xy"]
         products += [
             _total(f"{_wide(c + str(j))} * {d}{j}", f"{c}{d}{j}")
@@ -296,6 +337,11 @@ def _fixed(value: str, scale: int) -> str:
 def _number(value: str) -> str:
     """Return the condition that an expression is a finite number: NaN compares as the largest, NULL as unknown."""
     return f"abs({value}) < 1e308"
+
+
+def _unit_total(column: str, capped: bool) -> str:
+    """Return a unit's sum of a column, at most 1 where a unit counts once."""
+    return f"least(sum({column}), 1)" if capped else f"sum({column})"
 
 
 def _wide(column: str) -> str:

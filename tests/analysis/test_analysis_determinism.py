@@ -6,7 +6,20 @@ import random
 from typing import Any
 
 import pytest
-from analysis_logs import MEAN, PROPORTION, SCORE, Case, assign, call, hours_us, random_case, score, spec_of, us
+from analysis_logs import (
+    MEAN,
+    METRICS,
+    PROPORTION,
+    SCORE,
+    Case,
+    assign,
+    call,
+    hours_us,
+    random_case,
+    score,
+    spec_of,
+    us,
+)
 from analysis_store import StoreMaker
 
 from abtest.analysis.analyze import analyze
@@ -27,6 +40,13 @@ ROWS = (
     "manifests",
 )
 QUANTILE = {"name": "q", "kind": "quantile", "value": "latency_ms", "q": 0.5, "better": "lower"}
+
+
+def some_case(seed: int) -> Case:
+    """Return a random case with every second of its metrics: all kinds, and half of the time."""
+    case = random_case(seed)
+    case.spec = {**case.spec, "metrics": METRICS[::2]}
+    return case
 
 
 def direct(case: Case) -> Case:
@@ -54,7 +74,7 @@ def same(a: Evidence, b: Evidence) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_order_files_and_threads_do_not_matter(make_store: StoreMaker, seed: int) -> None:
-    case = direct(random_case(seed))
+    case = direct(some_case(seed))
     one = evidence(make_store, case, threads=1)
     shuffled = random.Random(seed).sample(case.records, len(case.records))
     cut = len(shuffled) // 3
@@ -63,7 +83,7 @@ def test_order_files_and_threads_do_not_matter(make_store: StoreMaker, seed: int
 
 
 def test_loading_again_changes_nothing(make_store: StoreMaker) -> None:
-    case = direct(random_case(2))
+    case = direct(some_case(2))
     experiment = Experiment.from_dict(case.spec)
     store = make_store(case.records)
     one = read(store, experiment, as_of_us=case.end_us)
@@ -77,7 +97,7 @@ def test_loading_again_changes_nothing(make_store: StoreMaker) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("hours", [7.3, 20.0])
 def test_as_of_is_a_store_with_only_earlier_events(make_store: StoreMaker, seed: int, hours: float) -> None:
-    case, moment = direct(random_case(seed)), hours_us(hours)
+    case, moment = direct(some_case(seed)), hours_us(hours)
     earlier = [r for r in case.records if us(r.get("updated_at", r["ts"])) <= moment]
     assert 0 < len(earlier) < len(case.records)
     same(evidence(make_store, case, as_of=moment), evidence(make_store, case, earlier, as_of=moment))
@@ -86,7 +106,7 @@ def test_as_of_is_a_store_with_only_earlier_events(make_store: StoreMaker, seed:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_replay_sees_the_store_before_the_later_load(make_store: StoreMaker, seed: int) -> None:
     """Any kind of score, and rows that come late with old times."""
-    case = random_case(seed)
+    case = some_case(seed)
     experiment, half = Experiment.from_dict(case.spec), len(case.records) // 2
     store = make_store(case.records[:half])
     before, file = read(store, experiment, as_of_us=case.end_us), store.last_file()
@@ -172,7 +192,7 @@ def test_a_correction_after_the_moment_is_not_known_yet(make_store: StoreMaker) 
 
 
 def test_analysis_twice_is_the_same_to_the_last_digit(make_store: StoreMaker) -> None:
-    case = random_case(33)
+    case = some_case(33)
     store, experiment = make_store(case.records), Experiment.from_dict(case.spec)
     first = analyze(store, experiment, as_of_us=case.end_us).to_dict()
     assert analyze(store, experiment, as_of_us=case.end_us).to_dict() == first

@@ -54,7 +54,7 @@ def test_score_equals_dense_matrices(null: dict[str, Any], binary: bool) -> None
         assert float(score.contrast(**null).v[-1]) == pytest.approx(answer.v, rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", [2, 6, 25, 33, 36])
+@pytest.mark.parametrize("seed", [2, 25, 33])
 def test_score_out_of_the_store_equals_dense_matrices(make_store: StoreMaker, seed: int) -> None:
     """From the log file to v_design, for every metric and treatment, at the last look and in the middle."""
     case = random_case(seed)
@@ -194,8 +194,7 @@ def test_order_and_names_of_units_do_not_matter(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sums_of_disjoint_units_add_up(seed: int) -> None:
-    u, q = random_units(np.random.default_rng(seed))
-    u = whole(u)
+    u = whole(random_units(np.random.default_rng(seed))[0])
     halves = [integer_sums(u.pick(u.unit % 2 == rest)) for rest in (0, 1)]
     merged: list[dict[Any, Any]] = [{}, {}]
     for half in halves:

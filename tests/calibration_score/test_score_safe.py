@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from studies_safe import AT_MARGIN, CHANGES, HALT, NO_EFFECT, PROMOTION, PROMOTION_CLOCK, QUANTILES, SAFE, SHAPES
+from studies_safe import (
+    AT_MARGIN,
+    CHANGES,
+    HALT,
+    NO_EFFECT,
+    PROMOTION,
+    PROMOTION_CLOCK,
+    QUANTILES,
+    SAFE,
+    SHAPES,
+    THRESHOLDS,
+)
 
 pytestmark = pytest.mark.calibration
 
@@ -65,3 +76,12 @@ def test_quantile_guardrails_when_the_shape_changes_too(cell):
     seen = CHANGES[cell].measure()
     assert seen["harm"].at_most(HALT), seen["harm"]
     assert seen["safe"].at_most(SAFE), seen["safe"]
+
+
+@pytest.mark.parametrize("change", THRESHOLDS)
+def test_where_the_threshold_of_a_quantile_comes_from(change):
+    """A frozen threshold is a little off the quantile; over 200,000 calls that still stays within chance of the level."""
+    seen = THRESHOLDS[change].measure()
+    for source in ("frozen at 20 calls", "frozen at 200 calls", "control so far"):
+        assert seen[f"harm, {source}"].at_most(HALT), (source, seen[f"harm, {source}"])
+        assert seen[f"safe, {source}"].at_most(SAFE), (source, seen[f"safe, {source}"])

@@ -96,6 +96,13 @@ def test_a_request_of_two_units_is_ambiguous(con: Con, write: Write, call: Call)
     assert report.scores == {"resolved": 0, "ambiguous": 1, "waiting": 1}
 
 
+def test_a_shadow_leg_does_not_take_the_score_of_two_seen_answers(con: Con, write: Write, call: Call) -> None:
+    calls = [call(f"i{n}", trace_id="t", exposed=n < 2) for n in range(3)]
+    report = load(con, [write(*calls, score("a", trace_id="t"))])
+    assert targets(con) == {}
+    assert report.scores == {"resolved": 0, "ambiguous": 1, "waiting": 1}
+
+
 def test_corrections_are_kept_beside_what_they_correct(con: Con, write: Write, call: Call) -> None:
     first = score("a", interaction_id="i1")
     correction = score("a", interaction_id="i1", value=0, updated_at="2026-11-02T10:00:00Z")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -213,10 +214,8 @@ def test_deep_nesting_is_an_answer_not_a_crash() -> None:
         " + ".join(["latency_ms"] * 3000),
         "CASE WHEN refused THEN " * 500 + "1",
     ):
-        try:
+        with contextlib.suppress(SpecError):
             parse(text, key=KEY).sql("c")
-        except SpecError as error:
-            assert error.key == KEY
 
 
 @pytest.mark.parametrize(

@@ -111,5 +111,9 @@ def test_expression_errors_name_the_metric_and_the_key() -> None:
 
 def test_roles_and_signs() -> None:
     guardrail = {"guardrail": {"margin": {"relative": 0.1}}}
-    assert [metric("mean", **f).role for f in ({}, {"success": {"mde": {"relative": 0.1}}}, guardrail)] == ["info", "success", "guardrail"]
+    assert [metric("mean", **f).role for f in ({}, {"success": {"mde": {"relative": 0.1}}}, guardrail)] == [
+        "info",
+        "success",
+        "guardrail",
+    ]
     assert (metric("mean").sign, metric("mean", better="higher").sign) == (1, -1)

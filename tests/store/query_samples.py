@@ -27,6 +27,8 @@ SPEC: dict[str, Any] = {
     "arms": {"baseline": {"model": "gpt"}, "candidate": {"model": "sonnet", "prompt_version": "v13"}},
     "allocation": [{"at": "2026-11-01T00:00:00Z", "share": 0.01}, {"at": "2026-11-02T00:00:00Z", "share": 0.5}],
 }  # fmt: skip
+COVARIATES = [m if m["kind"] == "quantile" else {**m, "covariate": "pre"} for m in METRICS]
+"""The same metrics, each with CUPED where the kind knows it."""
 THRESHOLDS = {5: (900.0, 1260.0)}
 
 
@@ -42,6 +44,9 @@ def queries() -> dict[str, tuple[str, dict[str, Any]]]:
     plain, summed = scan(), scan(population={"per_request": "sum"}, unit="request")
     first = scan(derive_arms=True, population={"per_request": "first"}, unit="user")
     active = plain.active(THRESHOLDS)
+    past = scan(metrics=COVARIATES)
+    past_sum = scan(metrics=COVARIATES, population={"per_request": "sum"}, unit="request")
+    past_count = scan(metrics=[COVARIATES[4]], population={"per_request": "first"}, unit="user")
     return {
         "exposure": plain.exposure(),
         "exposure_sum": summed.exposure(),
@@ -50,11 +55,20 @@ def queries() -> dict[str, tuple[str, dict[str, Any]]]:
         "unit_metric": plain.unit_metric(THRESHOLDS),
         "cell_sums": (plain.cell_sums(active), {}),
         "pair_moments": (plain.pair_moments(active[:2]), {}),
+        "history": past.history(),
+        "history_sum": past_sum.history(),
+        "history_without_columns": past_count.history(),
+        "unit_metric_covariate": past.unit_metric(THRESHOLDS),
+        "cell_sums_covariate": (past.cell_sums([0, 5]), {}),
+        "pair_moments_covariate": (past.pair_moments([0, 5]), {}),
         "first_event": (plain.first_event([0, 1], absence=[1]), {}),
         "histogram": (fill("histogram", value="v5"), {"resolution": 200}),
         "warm_up_cutoff": (fill("warm_up_cutoff"), {"control": "baseline", "units": 200}),
         "warm_up_moments": (plain.warm_up_moments(), {"control": "baseline", "cutoff": 1}),
-        "warm_up_histogram": (fill("warm_up_histogram", value="v5"), {"control": "baseline", "cutoff": 1, "resolution": 200}),
+        "warm_up_histogram": (
+            fill("warm_up_histogram", value="v5"),
+            {"control": "baseline", "cutoff": 1, "resolution": 200},
+        ),
         "population_counts": plain.named("population_counts"),
         "stage_counts": plain.named("stage_counts"),
         "assignment_counts": plain.named("assignment_counts"),
