@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 PEERS = {
-    "gbstats": "gbstats==0.8.0",
-    "tea-tasting": "tea-tasting==1.14.0",
-    "ville": "ville==0.1.0",
-    "savvi": "savvi==0.3.1",
+    "gbstats": ("gbstats==0.8.0",),
+    "tea-tasting": ("tea-tasting==1.14.0",),
+    "ville": ("ville==0.1.0",),
+    "savvi": ("savvi==0.3.1", "matplotlib"),  # it imports matplotlib without asking for it
 }
 WORKERS = Path(__file__).parent / "workers"
 INSTALL_SECONDS = 600
@@ -25,9 +25,11 @@ class PeerUnavailableError(Exception):
 class Peer:
     """A peer's process: `with Peer("gbstats") as peer: peer.ask("time", calls=100)`."""
 
-    def __init__(self, name: str, environments: Path | None = None, requirement: str | None = None) -> None:
+    def __init__(
+        self, name: str, environments: Path | None = None, requirements: tuple[str, ...] | None = None
+    ) -> None:
         self.name = name
-        self._requirement = requirement or PEERS[name]
+        self._requirements = requirements or PEERS[name]
         self._temporary = tempfile.TemporaryDirectory(prefix="abtest-peer-") if environments is None else None
         self._home = Path(self._temporary.name if self._temporary else environments or "") / name
         self._process: subprocess.Popen[str] | None = None
@@ -72,24 +74,17 @@ class Peer:
         return self._home / ("Scripts" if sys.platform == "win32" else "bin") / "python"
 
     def _install(self) -> None:
-        done = self._home / ".installed"
-        if done.exists() and done.read_text(encoding="utf-8") == self._requirement:
+        done, wanted = self._home / ".installed", " ".join(self._requirements)
+        if done.exists() and done.read_text(encoding="utf-8") == wanted:
             return
-        venv.create(self._home, with_pip=True, clear=True)
-        command = [
-            str(self._python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            self._requirement,
-        ]
+        venv.create(self._home, with_pip=False, clear=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(self._python), "--disable-pip-version-check"]
+        command = [*pip, "install", "--quiet", *self._requirements]
         try:
             result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            raise PeerUnavailableError(f"{self._requirement} did not install in {INSTALL_SECONDS} s") from None
+            raise PeerUnavailableError(f"{wanted} did not install in {INSTALL_SECONDS} s") from None
         if result.returncode:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
             raise PeerUnavailableError(errors[-1].removeprefix("ERROR: "))
-        done.write_text(self._requirement, encoding="utf-8")
+        done.write_text(wanted, encoding="utf-8")

@@ -54,20 +54,65 @@ def percent(rate, runs):
     return f"{100 * rate:.2f} ± {100 * standard_error(rate, runs):.2f} %"
 
 
+ROBUST = {
+    "two-sided": "two-sided",
+    "harm": "harm",
+    "better": "better",
+    "t": "t-version",
+    "horizon": "horizon",
+    "rate ratio": "rate ratio",
+    "bets": "bets",
+    "sample ratio": "sample ratio",
+    "peeked": "fixed test at every look",
+}
+"""Columns of the table of robustness; the methods of normal theory have a "raw" rate, without their refusal."""
+
+
 def tables(lines):
-    """Return Markdown: what is promised, then the traps as wrong against right."""
+    """Return Markdown: what is promised, the traps as wrong against right, and hard data by method."""
     rows = [json.loads(line) for line in lines]
+    robust = [r for r in rows if r["name"].startswith("ROBUST")]
+    plain = [r for r in rows if "wrong" not in r and r not in robust]
+    traps = [r for r in rows if "wrong" in r]
+    return "\n\n".join("\n".join(text) for text in (_promises(plain), _traps(traps), _robust(robust)) if len(text) > 2)
+
+
+def _promises(rows):
     text = ["| simulation | seed | runs | false alarms ± s.e. | other |", "|---|---|---|---|---|"]
-    for row in (r for r in rows if "wrong" not in r):
+    for row in rows:
         rate = percent(row["false_alarm"], row["runs"]) if row.get("false_alarm") is not None else "-"
         other = [f"{k.replace('_', ' ')} {row[k]:.4g}" for k in row if k not in ("name", "seed", "runs", "false_alarm")]
         text.append(f"| {row['name']} | {row['seed']} | {row['runs']:,} | {rate} | {'; '.join(other)} |")
-    text += ["", "| trap | seed | runs | the wrong way | ours |", "|---|---|---|---|---|"]
-    for row in (r for r in rows if "wrong" in r):
+    return text
+
+
+def _traps(rows):
+    text = ["| trap | seed | runs | the wrong way | ours |", "|---|---|---|---|---|"]
+    for row in rows:
         show = (lambda x, n=row["runs"]: percent(x, n)) if row["name"].startswith("TRAP") else (lambda x: f"{x:.3g}")
         name = row["name"].removeprefix("TRAP ")
         text.append(f"| {name} | {row['seed']} | {row['runs']:,} | {show(row['wrong'])} | {show(row['right'])} |")
-    return "\n".join(text)
+    return text
+
+
+def _robust(rows):
+    text = [
+        "| data, seed, runs | " + " | ".join(ROBUST.values()) + " |",
+        "|---" * (len(ROBUST) + 1) + "|",
+    ]
+    for row in rows:
+        cells = [_robust_cell(row, method) for method in ROBUST]
+        text.append(f"| {row['name'].removeprefix('ROBUST ')}; {row['seed']}; {row['runs']:,} | {' | '.join(cells)} |")
+    return text
+
+
+def _robust_cell(row, method):
+    rate, error = 100 * row[method], 100 * standard_error(row[method], row["runs"])
+    if row["silent"] and method not in ("sample ratio", "peeked"):
+        return "refuses"
+    if row["refuses"] and f"raw {method}" in row:
+        return f"refuses ({100 * row[f'raw {method}']:.1f})"
+    return f"{rate:.1f} ± {error:.1f}"
 
 
 if __name__ == "__main__":

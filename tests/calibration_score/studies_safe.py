@@ -274,7 +274,7 @@ QUANTILES = {
 CHANGES = {
     (change, users): Study(
         f"p99 at the margin, share 50 %, {change}, {users} users",
-        partial(quantile_guardrail, q=0.99, share=0.5, users=users, rows=10 * users, change=change), 40, 1500 if users < 9999 else 150, 240 + i,
+        partial(quantile_guardrail, q=0.99, share=0.5, users=users, rows=10 * users, change=change), 40, 1500 if users < 9999 else 100, 240 + i,
     )
     for i, (change, users) in enumerate([("shift", 4000), ("tail", 4000), ("shift", 40_000), ("tail", 40_000)])
 }  # fmt: skip
@@ -323,7 +323,7 @@ def one_stage(unit: np.ndarray, arm: np.ndarray, x: np.ndarray, share: float, us
 
 THRESHOLDS = {
     change: Study(
-        f"where the threshold comes from, {change}", partial(threshold_choice, change=change), 8, 300, 250 + i
+        f"where the threshold comes from, {change}", partial(threshold_choice, change=change), 8, 150, 250 + i
     )
     for i, change in enumerate(("scale", "shift", "tail"))
 }

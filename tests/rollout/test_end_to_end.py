@@ -42,7 +42,9 @@ def test_after_a_halt_the_client_sees_only_the_baseline(simulated):
         after = client.wait(tools.decided_by(decision["decision_id"]))
         assert after is not None, "the client never saw the halt"
         assert tools.is_all_baseline(after)
-        print(f"decide took {decided - started:.2f} s, the client saw it {max(after['started'] - decided, 0):.2f} s later")
+        print(
+            f"decide took {decided - started:.2f} s, the client saw it {max(after['started'] - decided, 0):.2f} s later"
+        )
         # It stays so, without an error and without the caller's code default.
         for _ in range(20):
             line = client.wait(lambda _: True)

@@ -48,6 +48,12 @@ TEXT = """{
 }"""
 
 
+def untouched(path):
+    """Return what a write would change; reading may change the access time."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def flag(targeting=None, **changes):
     base = {
         "state": "ENABLED",
@@ -550,10 +556,10 @@ def test_halt_says_what_it_replaced_and_who_decided(path):
 def test_the_same_decision_acts_once(path):
     actuator = FlagdFile(path, "support-model")
     actuator.halt(HALT)
-    before = path.stat()
+    before = untouched(path)
     again = actuator.halt(HALT)
     assert (again.action.status, again.original) == ("already_done", None)
-    assert path.stat() == before
+    assert untouched(path) == before
     other = HaltRequest("swap", 1, "decision-2", "policy-1", "baseline", ("candidate",))
     assert actuator.halt(other).action.status == "done"
     assert read(path)["metadata"]["abtest.decision_id"] == "decision-2"
@@ -561,14 +567,14 @@ def test_the_same_decision_acts_once(path):
 
 def test_dry_run_touches_nothing(path):
     actuator = FlagdFile(path, "support-model")
-    before = path.stat()
+    before = untouched(path)
     outcome = actuator.halt(HALT, dry_run=True)
     assert outcome.action.status == "dry_run"
     assert outcome.original == {k: read(path)[k] for k in ("state", "defaultVariant", "targeting", "metadata")}
     assert "would change 'support-model'" in outcome.action.detail
     share = ShareRequest("swap", 1, "d", "p", "baseline", ("candidate",), 0.2)
     assert actuator.set_share(share, dry_run=True).action.status == "dry_run"
-    assert path.stat() == before
+    assert untouched(path) == before
     assert folder_listing(path) == ["flags.json"]
 
 
@@ -706,7 +712,7 @@ def test_a_file_that_is_being_written_gets_a_moment(path, monkeypatch):
 
 
 def test_a_crash_before_the_rename_leaves_the_old_file(path, monkeypatch):
-    before = path.stat()
+    before = untouched(path)
 
     def crash(*_):
         raise KeyboardInterrupt
@@ -714,7 +720,7 @@ def test_a_crash_before_the_rename_leaves_the_old_file(path, monkeypatch):
     monkeypatch.setattr(Path, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
         FlagdFile(path, "support-model").halt(HALT)
-    assert path.stat() == before
+    assert untouched(path) == before
     assert folder_listing(path) == ["flags.json"]
 
 
@@ -812,12 +818,12 @@ def test_a_file_that_cannot_be_replaced(path, monkeypatch, number, hint):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    before = path.stat()
+    before = untouched(path)
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(ActuatorError) as caught:
         FlagdFile(path, "support-model").halt(HALT)
     assert hint in caught.value.hint
-    assert path.stat() == before
+    assert untouched(path) == before
     assert folder_listing(path) == ["flags.json"]
 
 

@@ -24,7 +24,13 @@ def run(evidence: Evidence) -> Check:
         n, k = int(row["units"]), int(row["contaminated"])
         if k / n > limit and (n >= _ENOUGH or both / units > limit):
             label = evidence.strata[row["stage"]].label
-            text = f"{label}: {k} of {n} units ({k / n * 100:.1f} %) saw more than one arm, {limit * 100:g} % are allowed"
+            text = (
+                f"{label}: {k} of {n} units ({k / n * 100:.1f} %) saw more than one arm, {limit * 100:g} % are allowed"
+            )
             return Check(NAME, "failed", None, text, data)
-    text = f"{both} of {units} units saw more than one arm within a stage; they are left out" if both else "every unit saw one arm"
+    text = (
+        f"{both} of {units} units saw more than one arm within a stage; they are left out"
+        if both
+        else "every unit saw one arm"
+    )
     return Check(NAME, "ok", None, text, data)
