@@ -1,4 +1,7 @@
-"""Our methods on the peers' data: index of the look that stops, None where none does."""
+"""Our methods on the peers' data: index of the look that stops, None where none does.
+
+A method that ends before the data do has its last look under "last".
+"""
 
 import math
 
@@ -46,11 +49,12 @@ def proportions(data):
     )
     bound = betting.randomised_bound(0.0, 1.0, 0.5, 0.35)
     bets = betting.bet_grid(fixed, 4 * 0.35 * 0.65, data.alpha, bound)
-    found = {}
+    declared = f"horizon 1.25 n, {len(within)} looks, ends there"
+    found = {declared: {"last": len(within) - 1}}
     for name in ("null", "effect"):
         counts = data.arrays[f"{name}_counts"]
         s, v = _score(counts)
-        inside = (looks <= within[-1]) & (v <= plan.v_max * (1 + 1e-9))
+        inside = looks <= within[-1]
         plain = mixture.log_e_two_sided(s, v, rho2)
         cells = np.diff(counts, axis=1, prepend=0)
         control = np.stack([cells[..., 0] - cells[..., 1], cells[..., 1]], axis=-1)
@@ -59,7 +63,7 @@ def proportions(data):
         crossed = {
             "normal mixture": plain >= level,
             "informed by the effect of interest": mixture.log_e_informed(s, v, *informed) >= level,
-            f"horizon 1.25 n, {len(within)} looks, then anytime": plain >= np.where(inside, plan.log_threshold, level),
+            declared: (plain >= np.where(v <= plan.v_max * (1 + 1e-9), plan.log_threshold, level)) & inside,
             "bets on a grid (exact)": bets.log_e(np.cumsum(wealth, axis=1)) >= level,
         }
         for label, hit in crossed.items():

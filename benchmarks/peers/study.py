@@ -18,23 +18,20 @@ class Study:
 
     name: str
     title: str
-    stop: str
     peers: tuple[str, ...]
     runs: int
 
 
 STUDIES = (
     Study(
-        "proportions", "A success rate, 30 against 40 %, 70 looks to 4 n, alpha 5 %, two-sided", "mean stop, in n",
-        ("gbstats", "tea-tasting", "ville"), 400,
+        "proportions",
+        "A success rate, 30 against 40 %, 70 looks to 4 n, alpha 5 %, two-sided",
+        ("gbstats", "tea-tasting", "ville"),
+        400,
     ),
-    Study(
-        "events", "Refusals of requests, 90/10, 200 looks to 4,000 requests, alpha 1 %", "median requests to a halt",
-        ("gbstats", "savvi"), 400,
-    ),
-    Study("sample_ratio", "Sample ratio, 30 daily looks, 2,000 units a day, alpha 1 %", "median day of 51/49",
-          ("gbstats", "savvi"), 1000),
-)  # fmt: skip
+    Study("events", "Refusals of requests, 90/10, 200 looks to 4,000 requests, alpha 1 %", ("gbstats", "savvi"), 400),
+    Study("sample_ratio", "Sample ratio, 30 daily looks, 2,000 units a day, alpha 1 %", ("gbstats", "savvi"), 1000),
+)
 HEADS = {
     "proportions": ("who", "method", "false alarms ± s.e.", "effect found", "mean stop, in n"),
     "events": (
@@ -80,8 +77,8 @@ def _numbers(data, stops):
     runs = len(stops["null"])
     rate = found_rate(stops["null"])
     cells = [f"{100 * rate:.1f} ± {100 * math.sqrt(max(rate * (1 - rate), 1 / runs) / runs):.1f} %"]
-    for name in [n for n in stops if n != "null"]:
-        cells += [f"{100 * found_rate(stops[name]):.0f} %", _stop(data, stops[name])]
+    for name in [n for n in stops if n not in ("null", "last")]:
+        cells += [f"{100 * found_rate(stops[name]):.0f} %", _stop(data, stops[name], stops.get("last", -1))]
     return cells
 
 
@@ -90,14 +87,14 @@ def found_rate(stops) -> float:
     return float(np.mean([s is not None for s in stops]))
 
 
-def mean_stop(data, stops) -> float:
+def mean_stop(data, stops, last=-1) -> float:
     """Return the mean stop in the data's unit; an experiment without one counts with the last look."""
     looks = data.arrays["looks"]
-    return float(np.mean([looks[-1 if s is None else s] for s in stops])) / data.unit
+    return float(np.mean([looks[last if s is None else s] for s in stops])) / data.unit
 
 
-def _stop(data, stops):
+def _stop(data, stops, last):
     if data.unit > 1:
-        return f"{mean_stop(data, stops):.2f}"
+        return f"{mean_stop(data, stops, last):.2f}"
     median = np.median([math.inf if s is None else data.arrays["looks"][s] for s in stops])
     return f"{median:,.0f}" if np.isfinite(median) else "never"

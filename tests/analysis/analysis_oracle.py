@@ -222,19 +222,18 @@ class Oracle:
                 return []
             return [i for i in self.interactions if all(i.get(k) == s[k] for k in keys)]
 
-        steps = [
-            same("interaction_id"),
-            same("request_id", "variant"),
-            same("trace_id", "span_id"),
-            same("provider_response_id"),
-        ]
-        if s.get("interaction_id") is None:
-            steps.append([i for i in same("trace_id") if i.get("operation") in GENERATION])
-        # The attempts of one unit's request are one target after all.
+        def answers(*keys: str) -> list[Record]:
+            """Only an answer that somebody saw can be judged as "the request" or "the trace"."""
+            return [i for i in same(*keys) if i.get("operation") in GENERATION and i.get("exposed", True)]
+
         attempts: dict[str | None, list[Record]] = defaultdict(list)
-        for i in sorted(steps[1], key=lambda i: i["interaction_id"]):
+        for i in sorted(answers("request_id", "variant"), key=lambda i: i["interaction_id"]):
             attempts[i.get("unit_id")].append(i)
-        steps.insert(5, [group[0] for group in attempts.values()])
+        steps = [
+            same("interaction_id"), answers("request_id", "variant"), same("trace_id", "span_id"), same("provider_response_id"),
+            answers("trace_id") if s.get("interaction_id") is None else [],
+            [group[0] for group in attempts.values()],  # the attempts of one unit's request are one target after all
+        ]  # fmt: skip
         return next((step[0]["interaction_id"] for step in steps if len(step) == 1), None)
 
     # what

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_oracle import Units, random_units
-from test_analysis_score import cumulative
+from test_analysis_score import cumulative, integer_sums
 
 from abtest.errors import InvalidInputError
 from abtest.stats.mixture import log_e_one_sided, log_e_two_sided
-from abtest.stats.score import StratifiedScore, pair_sums_from_units, stratified_score
+from abtest.stats.score import StratifiedScore, pair_sums, pair_sums_from_units, stratified_score
 from abtest.stats.score_bounds import MarginCurve, margin_curve
 
 RHO2 = np.array([2e-3, 5e-4])
@@ -50,12 +50,31 @@ def test_the_curve_is_the_contrast_at_any_margin(
     assert s[0] == pytest.approx(wanted.score[0], rel=1e-9, abs=1e-9 * wanted.v[0] ** 0.5)
 
 
+def falling(binary: bool) -> StratifiedScore:
+    """Return a series whose variance falls: units that differed at first all end up near the same rate."""
+    rng = np.random.default_rng(3)
+    n, looks = 200, 4
+    arm, stage, unit = rng.integers(0, 2, n), np.zeros(n, dtype=int), np.arange(n)
+    high = rng.random(n) < 0.5
+    # A unit that began with events goes on without, and the other way round; a few never settle.
+    first, later = (1, 0) if binary else (90, 10)
+    states = []
+    for b in range(looks):
+        x = np.where(high, first + later * b, later + first * b) + np.where(unit % 9 == 0, later * b, 0)
+        states.append(
+            integer_sums(Units(arm, stage, unit, np.minimum(x, 1 + b) if binary else x, np.full(n, 1 + b), 1))
+        )
+    cells = {k: {c: [s[0][k][c][0] for s in states] for c in ("units", "x", "y")} for k in states[0][0]}
+    pairs = {k: {c: [s[1][k][c][0] for s in states] for c in ("xx", "xy", "yx", "yy")} for k in states[0][1]}
+    return stratified_score(pair_sums(cells, pairs, stages=1, looks=looks), [0.5], proportion=binary)
+
+
 @pytest.mark.parametrize("kind", ["absolute", "relative"])
 @pytest.mark.parametrize("binary", [False, True])
 def test_over_looks_the_running_maximum_is_exact_at_the_tested_margin(kind: Any, binary: bool) -> None:
-    score = series(3, binary=binary)
-    tested = 0.02
+    score, tested = falling(binary), 0.02
     curve, wanted = margin_curve(score, kind, tested), score.contrast(tested, kind)
+    assert (np.diff(score.contrast(tested, kind, running=False).v) < 0).any()
     s, v = curve.at(tested)
     np.testing.assert_allclose(v, wanted.v, rtol=1e-9)
     np.testing.assert_allclose(s, wanted.score, rtol=1e-9, atol=1e-9)

@@ -27,10 +27,11 @@ def test_proportions(tmp_path):
     z = np.abs(p_t - p_c) / np.sqrt(p_c * (1 - p_c) / n_c + p_t * (1 - p_t) / n_t)
     peeked = float((z > 1.959964).any(axis=1).mean())
     for label, rate in rates(found).items():
-        stop = mean_stop(drawn, found[label]["effect"])
+        stop = mean_stop(drawn, found[label]["effect"], found[label].get("last", -1))
         report(f"peers' data, 30 against 40 %: {label}", 401, runs, false_alarm=rate, stop=stop)
         assert rate <= at_most(drawn.alpha, runs), label
-        assert found_rate(found[label]["effect"]) > 0.97
+        # 80 % is the fixed sample's power; who goes on to four times that finds practically everything.
+        assert found_rate(found[label]["effect"]) > (0.7 if "last" in found[label] else 0.97)
     report(
         "TRAP peers' data: a fixed test read at every look",
         401,
