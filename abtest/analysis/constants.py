@@ -194,7 +194,8 @@ def _variance(metric: MetricSpec, frozen: Mapping[str, float]) -> float:
         event = baseline if metric.sign > 0 else 1 - baseline
         rate = min(max(event, 0.0) + _distance(metric, frozen), 0.5)
         return max(variance, rate * (1 - rate))
-    return max(variance, _TINY)
+    # What did not vary in the warm-up may still vary: tuned as if one standard deviation were worth finding.
+    return variance if variance > 0 else max(_distance(metric, frozen) ** 2, _TINY)
 
 
 def _distance(metric: MetricSpec, frozen: Mapping[str, float]) -> float:

@@ -42,8 +42,8 @@ def rare_events(evidence: Evidence, j: int, treatment: str) -> RareEvents | None
     requests that units still event-free sent, because arms may send different numbers of requests.
     """
     spec, experiment = evidence.experiment.metrics[j], evidence.experiment
-    if spec.kind != "proportion" or not spec.guardrail:
-        return None
+    if spec.kind != "proportion" or not spec.guardrail or (spec.per == "unit" and spec.better == "higher"):
+        return None  # "the unit has not succeeded yet" is no event: it may still succeed
     if any(s.share is None for s in evidence.strata):
         return RareEvents(0.0, 0, 0, "no_share")
     per_hour: dict[tuple[int, int], list[float]] = {}

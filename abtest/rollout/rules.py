@@ -317,8 +317,8 @@ def harm_words(m: MetricResult) -> str:
     if m.method == "rate_ratio":
         counted: Mapping[str, Any] = m.details.get("rate_ratio", {})
         events = f"{counted.get('first_events_treatment')} units of {m.treatment} had it, {counted.get('first_events_control')} of {m.control}"
-        share = format_share(m.harm_alpha)
-        return f"{_effect(m)} is past its margin of {margin} ({events}; error level {share})"
+        level = format_share(m.harm_alpha)
+        return f"{_effect(m)} is past its margin of {margin} ({events}: more than control, at error level {level})"
     return f"{_effect(m)} is past its margin of {margin}"
 
 

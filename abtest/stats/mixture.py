@@ -13,7 +13,8 @@ of the drift lambda gives an e-value E; reject when E >= 1/alpha, at any look, a
 
 Sources: Robbins 1970; Howard, Ramdas, McAuliffe, Sekhon 2021 (Annals of Statistics 49); Johari, Koomen, Pekelis, Walsh
 2022; Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas (arXiv 2103.06476); Lindon, Ham, Tingley, Bojinov (arXiv 2210.08589).
-Valid asymptotically (the score must be near normal); `abtest.stats.betting` and `rate_ratio` are exact.
+Valid asymptotically (the score must be near normal): below 30 units an arm the callers in `abtest.analysis` refuse.
+`abtest.stats.betting` and `rate_ratio` are exact.
 """
 
 from __future__ import annotations

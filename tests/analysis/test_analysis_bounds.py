@@ -74,7 +74,8 @@ def falling(binary: bool) -> StratifiedScore:
 def test_over_looks_the_running_maximum_is_exact_at_the_tested_margin(kind: Any, binary: bool) -> None:
     score, tested = falling(binary), 0.02
     curve, wanted = margin_curve(score, kind, tested), score.contrast(tested, kind)
-    assert (np.diff(score.contrast(tested, kind, running=False).v) < 0).any()
+    falls = (np.diff(score.contrast(tested, kind, running=False).v) < 0).any()
+    assert falls or (binary and kind == "absolute")  # there the floor holds it up
     s, v = curve.at(tested)
     np.testing.assert_allclose(v, wanted.v, rtol=1e-9)
     np.testing.assert_allclose(s, wanted.score, rtol=1e-9, atol=1e-9)

@@ -2,7 +2,7 @@
 
 `ABTEST_CALIBRATE=full` runs the full sizes (minutes); the default is the reduced size of continuous integration.
 `ABTEST_CALIBRATE_REPORT=FILE` appends one JSON line a simulation; `python calibration_tools.py FILE` prints them as the
-tables of docs/calibration.md.
+tables of docs/calibration.md: what is promised, the traps, hard data.
 """
 
 import json
@@ -89,10 +89,14 @@ def _promises(rows):
 def _traps(rows):
     text = ["| trap | seed | runs | the wrong way | ours |", "|---|---|---|---|---|"]
     for row in rows:
-        show = (lambda x, n=row["runs"]: percent(x, n)) if row["name"].startswith("TRAP") else (lambda x: f"{x:.3g}")
+        show = (lambda x, n=row["runs"]: percent(x, n)) if row["name"].startswith("TRAP") else _short
         name = row["name"].removeprefix("TRAP ")
         text.append(f"| {name} | {row['seed']} | {row['runs']:,} | {show(row['wrong'])} | {show(row['right'])} |")
     return text
+
+
+def _short(number):
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def _robust(rows):
