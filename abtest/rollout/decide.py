@@ -15,7 +15,7 @@ from abtest.errors import ActuatorError, SpecError, UsageError, did_you_mean
 from abtest.results import Action, Analysis, Decision, DecisionName, Finding
 from abtest.rollout import outbox
 from abtest.rollout.actuators import actuator_type
-from abtest.rollout.actuators.base import ActuatorOutcome, HaltRequest, Request, ShareRequest, TrafficActuator
+from abtest.rollout.actuators.base import ActuatorOutcome, HaltRequest, ShareRequest, TrafficActuator
 from abtest.rollout.eta import eta_hours
 from abtest.rollout.rules import EXIT, Facts, Outcome, conclude, next_stage
 from abtest.spec import Experiment, canonical_sha256
@@ -247,7 +247,7 @@ def _act(
         outcome = flag.halt(request)
         _note(store, decision, outcome, {})
         return (outcome.action,)
-    following = next_stage(experiment, _as_analysis(decision))
+    following = next_stage(experiment, decision.stage)
     if (
         decision.decision == "promote"
         and experiment.traffic.control == "abtest"
@@ -263,17 +263,11 @@ def _act(
     return ()
 
 
-def _as_analysis(decision: Decision) -> Analysis:
-    return Analysis(decision.experiment, decision.revision, decision.stage, decision.as_of, "", (), (), ())
-
-
 def _request(experiment: Experiment, decision: Decision, ident: str) -> dict[str, Any]:
-    fields = set(Request.__dataclass_fields__)
-    values: dict[str, Any] = {
+    return {
         "experiment": experiment.id, "revision": experiment.revision, "decision_id": ident,
         "policy_sha256": decision.policy_sha256, "control": experiment.control, "treatments": tuple(experiment.treatments),
     }  # fmt: skip
-    return {k: v for k, v in values.items() if k in fields}
 
 
 def _note(store: Store, decision: Decision, outcome: ActuatorOutcome, more: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from abtest.analysis.checks import blocking
 from abtest.display import format_effect, format_margin, format_share, metric_label
-from abtest.results import Analysis, Check, DecisionName, Finding, MetricResult, Severity
+from abtest.results import Analysis, Check, DecisionName, Finding, MetricResult, Severity, Stage
 from abtest.spec import Experiment, RampStage
 from abtest.stats.multiplicity import holm
 
@@ -90,9 +90,9 @@ def current_stage(experiment: Experiment, analysis: Analysis) -> RampStage | Non
     return None
 
 
-def next_stage(experiment: Experiment, analysis: Analysis) -> RampStage | None:
+def next_stage(experiment: Experiment, stage: Stage) -> RampStage | None:
     """Return the stage after the current one; None at the end of the ramp."""
-    share = analysis.stage.share or 0.0
+    share = stage.share or 0.0
     return next((s for s in experiment.ramp if s.share is not None and s.share > share), None)
 
 
@@ -167,7 +167,7 @@ def _judged(
         return _outcome("hold", "harm_hold", summary, EXIT["hold"], f"{harmed[0].metric} back below its margin")
     if at_ab and success:
         return _ship(experiment, analysis, facts, findings, success)
-    following = next_stage(experiment, analysis)
+    following = next_stage(experiment, analysis.stage)
     goal = f"to {following.label}" if following else "to all traffic"
     many = "the guardrail is" if len(guardrails) == 1 else f"all {len(guardrails)} guardrails are"
     return _outcome("promote", "all_safe", f"PROMOTE from {label} {goal}: {many} safe", EXIT["promote"])
