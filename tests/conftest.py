@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from abtest.simulate import simulate, write
 from abtest.spec import Experiment
 from abtest.store.store import Store
+
+# The same examples on every run, so that a red CI is about the change; ABTEST_FUZZ=1 looks for new ones.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("fuzz", derandomize=False, deadline=None, max_examples=1000)
+settings.load_profile("fuzz" if os.environ.get("ABTEST_FUZZ") else "steady")
 
 USERS = 5000
 """Enough for the regressions to be found, small enough for many tests."""

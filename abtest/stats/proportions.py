@@ -127,7 +127,9 @@ def _score_odds(t: Table, odds: float) -> float:
     events = t.x1 + t.x0
     b = t.n1 * odds + t.n0 - events * (odds - 1.0)
     p0 = 2.0 * events / (b + math.sqrt(max(b * b + 4.0 * t.n0 * (odds - 1.0) * events, 0.0)))
-    p1 = p0 * odds / (1.0 + p0 * (odds - 1.0))
+    below = 1.0 + p0 * (odds - 1.0)
+    # At the edge (p0 rounds to one, odds to nothing) the margins still say how many events are left for the other arm.
+    p1 = p0 * odds / below if below > 0.0 else min(max((events - t.n0 * p0) / t.n1, 0.0), 1.0)
     v1, v0 = t.n1 * p1 * (1.0 - p1), t.n0 * p0 * (1.0 - p0)
     total = t.n1 + t.n0
     if v1 <= 0.0 or v0 <= 0.0:

@@ -147,3 +147,11 @@ def test_large_counts_are_precise():
 def test_bad_input_is_refused(call):
     with pytest.raises(InvalidInputError):
         call()
+
+
+def test_an_odds_ratio_at_the_edge_of_rounding_has_an_interval():
+    # Found by fuzzing: the constrained p0 rounds to one while the odds go to nothing.
+    found = odds_ratio((2, 2), (1, 108), method="miettinen_nurminen")
+    assert found.lower is None or found.lower >= 0
+    assert found.upper is not None
+    assert 0 < found.upper < 1
