@@ -60,7 +60,9 @@ def test_summary_answers_when_how_sure_and_of_what():
     shown = facts("summary", samples.halted())
     assert shown["Since"] == "19 Nov 2026, 17:00 UTC"
     assert shown["Harm first proven"] == "19 Nov 2026, 17:00 UTC (refusal_rate)"
-    assert shown["How sure"].startswith("A release that stays within its margins meets such a proof by mistake in at most 1 %")
+    assert shown["How sure"].startswith(
+        "A release that stays within its margins meets such a proof by mistake in at most 1 %"
+    )
     assert shown["Stage"] == "canary 5 %, candidate gets 5 % of traffic, since 19 Nov 2026, 09:00 UTC"
     assert shown["Compared"].startswith(
         "baseline (control): 52,310 units, 163,900 interactions; candidate: 2,748 units"

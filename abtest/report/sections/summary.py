@@ -58,7 +58,9 @@ def _how_sure(context: Context) -> str | None:
         fixed = any(m["method"].startswith("fixed") for m in harmful)
         counted = "for one look at a declared time" if fixed else "over all looks, stages and guardrails"
         budget = format_share(context.analysis["halt_budget"])
-        return f"a release that {kind} meets such a proof by mistake in at most {budget} of experiments, counted {counted}"
+        return (
+            f"a release that {kind} meets such a proof by mistake in at most {budget} of experiments, counted {counted}"
+        )
     # An override or a timeout may promote what is not proven safe.
     if context.verdict in ("promote", "ship") and guardrails and all(m["verdict"] == "safe" for m in guardrails):
         level = format_share(1 - context.analysis["alpha"])
