@@ -86,7 +86,7 @@ def decide_with_analysis(
         actions = _act(store, experiment, decision, past, dry_run=True)
         actions += outbox.would_tell(store, experiment, decision, past)
         return replace(decision, dry_run=True, actions=actions), analysis
-    _record(store, experiment, decision, evidence, past)
+    _record(store, experiment, decision, analysis, evidence.max_file, past)
     try:
         actions = _act(store, experiment, decision, past, dry_run=False)
     except ActuatorError:
@@ -188,14 +188,19 @@ def _with_eta(outcome: Outcome, eta: float | None) -> str:
 
 
 def _record(
-    store: Store, experiment: Experiment, decision: Decision, evidence: Evidence, past: Sequence[ledger.Entry]
+    store: Store,
+    experiment: Experiment,
+    decision: Decision,
+    analysis: Analysis,
+    max_file: int,
+    past: Sequence[ledger.Entry],
 ) -> None:
     """Append the decision once, with the spec it was made by and the message to send: recomputing it adds nothing."""
     last = next((e for e in reversed(past) if e.kind == "decision"), None)
     body = {
         "decision": decision.decision, "reason": decision.reason, "summary": decision.summary, "exit_code": decision.exit_code,
-        "stage": decision.stage.to_dict(), "as_of": decision.as_of, "max_file": evidence.max_file,
-        "evidence_sha256": evidence.sha256(), "policy_sha256": decision.policy_sha256,
+        "stage": decision.stage.to_dict(), "as_of": decision.as_of, "max_file": max_file,
+        "evidence_sha256": analysis.evidence_sha256, "policy_sha256": decision.policy_sha256,
         "findings": [f.to_dict() for f in decision.findings],
         "spec": experiment.model_dump(mode="json", exclude={"halt"}, exclude_none=True, exclude_defaults=True),
     }  # fmt: skip

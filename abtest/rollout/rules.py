@@ -8,7 +8,7 @@ from typing import Any
 
 from abtest.analysis.checks import blocking
 from abtest.display import format_effect, format_margin, format_share, metric_label
-from abtest.results import Analysis, Check, DecisionName, Finding, MetricResult, Severity, Stage
+from abtest.results import Analysis, DecisionName, Finding, MetricResult, Severity, Stage
 from abtest.spec import Experiment, RampStage
 from abtest.stats.multiplicity import holm
 
@@ -338,8 +338,3 @@ def _distance_to_safe(m: MetricResult) -> float:
     if m.status != "ok" or m.harm_upper is None or not m.margin:
         return float("inf")
     return m.harm_upper / m.margin
-
-
-def failed_checks(checks: Sequence[Check]) -> list[str]:
-    """Return the names of the checks that failed."""
-    return [c.name for c in checks if c.status == "failed"]
