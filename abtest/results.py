@@ -210,6 +210,30 @@ class Finding(ToDict):
 
 
 @dataclass(frozen=True)
+class SegmentAnalysis(ToDict):
+    """What there is to see by the levels of one segment key; exploratory, it decides nothing.
+
+    Attributes:
+        key: Its name ("surface").
+        by: The expression that tells a call's level.
+        levels: Levels that are shown, those with most units first; "(other)" has the rest, "(none)" is NULL.
+        levels_found: Levels there are in the logs.
+        shared_units: Units that were in several levels: what is said of those is not independent.
+        results: One a level, metric and treatment, with `segment` "surface=support"; `details` has `bh_rejected` and
+            `bh_pvalue`, adjusted over all of them.
+        interactions: One check a metric and treatment: does the effect differ between levels?
+    """
+
+    key: str
+    by: str
+    levels: tuple[str, ...]
+    levels_found: int
+    shared_units: int
+    results: tuple[MetricResult, ...]
+    interactions: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True)
 class Analysis(ToDict):
     """All metrics, arms and checks of one experiment at one watermark: `abtest.analysis/1`."""
 
@@ -226,6 +250,7 @@ class Analysis(ToDict):
     evidence_sha256: str = ""
     policy_sha256: str = ""
     notes: tuple[str, ...] = ()
+    segments: tuple[SegmentAnalysis, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract `abtest.analysis/1`."""

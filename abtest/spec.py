@@ -12,14 +12,20 @@ from ipaddress import ip_address
 from itertools import pairwise
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from functools import cached_property
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, PrivateAttr, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from sqlglot.expressions.core import Expr as Node
 
 from abtest.errors import SpecError, did_you_mean
-from abtest.metrics.base import MetricSpec, Name, Positive, Strict, kinds
+from abtest.metrics.base import Duration, Measure, MetricSpec, Name, Positive, Strict, duration_seconds, kinds, quoted
+from abtest.metrics.catalog import default_sentence, expand
 from abtest.metrics.expressions import Expression, parse
+from abtest.metrics.prices import Prices, cost_tree, read_book
+from abtest.metrics.segments import Segment, split_level
+from abtest.spec_errors import spec_error
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Alpha = Annotated[float, Field(gt=0, lt=0.5)]
@@ -79,7 +85,7 @@ class RampStage(Strict):
     stage: Literal["shadow", "canary", "ab"]
     share: Share | None = None
     min_hours: Annotated[float, Field(ge=0)] = 0.0
-    min_units: Annotated[int, Field(ge=0)] = 0
+    min_units: Annotated[int, Field(ge=0, lt=2**31)] = 0
     max_days: Positive | None = None
 
     @model_validator(mode="after")
@@ -149,12 +155,12 @@ class Halt(Strict):
 class Freshness(Strict):
     """How old the newest row may be, by the clock of the machine; without it only `watch` judges staleness."""
 
-    max_age: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?[smhd]$", description="90s, 30m, 6h, 2d")]
+    max_age: Duration
 
     @property
     def seconds(self) -> float:
         """Return it in seconds."""
-        return float(self.max_age[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[self.max_age[-1]]
+        return duration_seconds(self.max_age)
 
 
 class Policy(Strict):
@@ -167,7 +173,7 @@ class Experiment(Strict):
     """Everything that is asked about one release. `Experiment.from_toml(path)` reads it."""
 
     id: Identifier
-    revision: Annotated[int, Field(ge=1)] = 1
+    revision: Annotated[int, Field(ge=1, lt=2**31)] = 1
     description: str = ""
     unit: Literal["user", "session", "request"] = "user"
     control: Name
@@ -175,11 +181,13 @@ class Experiment(Strict):
     alpha: Alpha = 0.05
     start: AwareDatetime | None = None
     end: AwareDatetime | None = None
-    warm_up_units: Annotated[int, Field(ge=30)] = 200
+    warm_up_units: Annotated[int, Field(ge=30, lt=2**31)] = 200
     budget: Budget = Budget()
     population: Population = Population()
     arms: Mapping[str, ArmManifest] = Field(default_factory=dict)
     metrics: Annotated[list[AnyMetric], Field(min_length=1)]  # type: ignore[valid-type]
+    prices: Prices = Prices()
+    segments: Annotated[Sequence[Segment], Field(max_length=20)] = ()
     sequential: Sequential = Sequential()
     ramp: Sequence[RampStage] = ()
     traffic: Traffic = Traffic()
@@ -189,30 +197,59 @@ class Experiment(Strict):
     freshness: Freshness | None = None
 
     _folder: Path = PrivateAttr(default_factory=Path)
+    _derived: Mapping[str, Node] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_catalogue(cls, data: Any) -> Any:
+        """Write out the metrics that are named from the catalogue."""
+        metrics = data.get("metrics") if isinstance(data, Mapping) else None
+        if not isinstance(metrics, (list, tuple)):
+            return data
+        resolved = [_resolved(metric, i) for i, metric in enumerate(metrics)]
+        return {**data, "metrics": resolved}
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
         _unique("treatments", self.treatments)
         if self.control in self.treatments:
-            raise ValueError(f"treatments: {self.control!r} is the control already")
+            raise SpecError(f"{self.control!r} is the control already", key="treatments")
         _unique("metrics", [m.name for m in self.metrics])
         for arm in self.arms:
             if arm not in self.arm_names:
-                raise ValueError(f"arms.{arm}: no such arm; {did_you_mean(arm, self.arm_names)}")
+                raise SpecError(f"no such arm: {quoted(arm)}", key="arms", hint=did_you_mean(arm[:100], self.arm_names))
         shares = [s.share for s in self.ramp if s.share is not None]
         if any(b <= a for a, b in pairwise(shares)):
-            raise ValueError(f"ramp: shares must grow from stage to stage, these are {shares}")
+            raise SpecError(f"shares must grow from stage to stage, these are {quoted(shares)}", key="ramp")
         if any(s.stage == "shadow" for s in self.ramp[1:]):
-            raise ValueError("ramp: a shadow stage comes first")
+            raise SpecError("a shadow stage comes first", key="ramp")
         if any(b.at <= a.at for a, b in pairwise(self.allocation)):
-            raise ValueError("allocation: rows must be in order of time")
+            raise SpecError("rows must be in order of time", key="allocation")
         if len(self.treatments) * max([a.share for a in self.allocation] + shares, default=0) >= 1:
-            raise ValueError("the treatments' shares leave nothing for control")
+            key = "allocation" if self.allocation else "ramp"
+            raise SpecError("the treatments' shares leave nothing for control", key=key)
         if self.start and self.end and self.end <= self.start:
-            raise ValueError("end must come after start")
-        if self.population.where:
-            self.where_expression()
+            raise SpecError("it must come after start", key="end")
+        self._derived = {"cost": cost_tree(self.prices)}
+        for metric in self.metrics:
+            metric.bind(self._derived)
+        self.where_expression()
+        self._check_segments()
         return self
+
+    def _check_segments(self) -> None:
+        keys = [s.key for s in self.segments]
+        _unique("segments", keys)
+        for segment in self.segments:
+            segment.expression(self._derived)
+        for metric in self.guardrails:
+            for level in metric.guardrail.segments if metric.guardrail else ():
+                key = split_level(level)[0]
+                if key not in keys:
+                    raise SpecError(
+                        f"no [[segments]] is called {quoted(key)}", key=f"metrics.{metric.name}.guardrail.segments",
+                        hint=did_you_mean(key, keys) if keys else f'add [[segments]] by = "{key}"',
+                    )  # fmt: skip
 
     # -- derived -------------------------------------------------------------------------------------------------
 
@@ -231,26 +268,76 @@ class Experiment(Strict):
         """Return the metrics with a guardrail."""
         return [m for m in self.metrics if m.guardrail]
 
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """Return what the scan measures: one a metric, in their order, then the parts of metrics that have some."""
+        parts = (part for metric in self.metrics for part in metric.parts())
+        return (*(metric.measure() for metric in self.metrics), *parts)
+
+    def parts_of(self, j: int) -> tuple[int, ...]:
+        """Return the places of a metric's parts among `measures`."""
+        start = len(self.metrics) + sum(len(metric.parts()) for metric in self.metrics[:j])
+        return tuple(range(start, start + len(self.metrics[j].parts())))
+
+    def guarded_levels(self, key: str) -> list[str]:
+        """Return the levels of a segment key that are guardrails, sorted."""
+        listed = {split_level(text) for m in self.guardrails if m.guardrail for text in m.guardrail.segments}
+        return sorted(level for name, level in listed if name == key)
+
+    def level_sql(self, segment: Segment, levels: Sequence[str] | None = None) -> str:
+        """Return the expression of a call's level (see `Segment.level_sql`)."""
+        return segment.level_sql(levels, self._derived)
+
     def where_expression(self) -> Expression | None:
         """Return the population filter, checked."""
-        return parse(self.population.where, key="population.where", want="boolean") if self.population.where else None
+        where = self.population.where
+        if where is None:
+            return None
+        return parse(where, key="population.where", want="boolean", derived=self._derived)
+
+    @property
+    def default_notes(self) -> list[str]:
+        """Return in sentences what the spec left to others: defaults of the catalogue, and where costs come from."""
+        notes = [sentence for metric in self.metrics if (sentence := default_sentence(metric))]
+        if any("cost_usd" in m.measure().columns for m in self.metrics):
+            notes.append(self.prices.sentence())
+        return notes
 
     def halt_alpha(self, metric: MetricSpec) -> float:
-        """Return this guardrail's share of the halt budget (weights over treatments x halt guardrails; STATISTICS §9)."""
+        """Return one test's share of the halt budget: weights over treatments x halt guardrails x their tests (STATISTICS §9).
+
+        A guardrail with `segments` makes several tests, one on all traffic and one a level; each has the weight of the guardrail.
+        """
         halting = [m for m in self.guardrails if m.guardrail and m.guardrail.action == "halt"]
         if not metric.guardrail:
             return self.budget.halt
         # A `hold` guardrail spends nothing of the budget; its harm bound is shown at an equal share.
-        total = sum(m.guardrail.weight for m in halting if m.guardrail) or metric.guardrail.weight
-        total = max(total, metric.guardrail.weight)
+        own = metric.guardrail.weight * metric.guardrail.tests
+        total = max(sum(m.guardrail.weight * m.guardrail.tests for m in halting if m.guardrail), own)
         return self.budget.halt * metric.guardrail.weight / total / len(self.treatments)
 
     def policy_dict(self) -> dict[str, Any]:
-        """Return what decides, canonically: everything but descriptions and the actuators' addresses."""
-        data = self.model_dump(mode="json", exclude={"description", "halt"})
+        """Return what decides, canonically: everything but descriptions, sources and the actuators' addresses."""
+        data = self.model_dump(
+            mode="json",
+            exclude={
+                "description": True,
+                "halt": True,
+                "prices": {"file": True, "sha256": True, "model": {"__all__": {"source"}}},
+            },
+        )
         for metric in data["metrics"]:
+            # Where a default came from decides nothing; what it is does.
             metric.pop("description", None)
-        return data
+            metric.pop("catalogue", None)
+            # A key that asks for nothing is as good as none: policies from before it have the same hash.
+            if metric["mature_after"] is None:
+                del metric["mature_after"]
+            if metric["guardrail"] and not metric["guardrail"]["segments"]:
+                del metric["guardrail"]["segments"]
+        guarded = [s for s in self.segments if self.guarded_levels(s.key)]
+        del data["segments"]  # what is only looked at decides nothing
+        return {**data, "segments": [{"name": s.key, "by": s.by} for s in guarded]} if guarded else data
 
     def policy_sha256(self, frozen: Mapping[str, Any] | None = None) -> str:
         """Return the hash of the policy and its frozen constants."""
@@ -272,22 +359,50 @@ class Experiment(Strict):
             raise SpecError("not a text file", file=str(path), hint="an experiment file is TOML in UTF-8") from None
         except OSError as error:
             raise SpecError(f"cannot be read: {error.strerror}", file=str(path)) from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise SpecError(f"not TOML: {error}", file=str(path)) from None
-        experiment = cls.from_dict(data, file=str(path))
+        experiment = cls._checked(data, str(path), file.parent, reread=True)
         experiment._folder = file.parent  # noqa: SLF001 - our own; pydantic keeps private attributes out of the constructor
         return experiment
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, file: str | None = None) -> Experiment:
-        """Check a mapping with the keys of the TOML file; raises SpecError."""
+        """Check a mapping with the keys of the TOML file; raises SpecError.
+
+        A price book named in it is read from the current folder, unless its rows (and sha256) are there already.
+        """
+        return cls._checked(data, file, Path(), reread=False)
+
+    @classmethod
+    def _checked(cls, data: Mapping[str, Any], file: str | None, folder: Path, *, reread: bool) -> Experiment:
+        # Whoever calls from Python may pass anything.
+        if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SpecError("a mapping with the keys of an experiment file is needed", file=file)
         try:
-            return cls.model_validate(dict(data))
+            complete = dict(data)
+            if isinstance(complete.get("prices"), Mapping):
+                complete["prices"] = read_book(complete["prices"], folder, reread=reread)
+            return cls.model_validate(complete)
         except ValidationError as error:
-            raise _spec_error(error, data, file) from None
+            raise spec_error(error, data, file, cls) from None
         except SpecError as error:
             error.file = error.file or file
             raise
+
+
+def _resolved(metric: Any, index: int) -> Any:
+    """Return a metric with `use` written out; what is no table is left to the model to refuse."""
+    if not isinstance(metric, Mapping):
+        return metric
+    name = metric.get("name")
+    key = f"metrics.{name}" if isinstance(name, str) and re.fullmatch(r"[\w.-]{1,100}", name) else f"metrics[{index}]"
+    if "use" in metric:
+        return expand(metric, key)
+    if not isinstance(metric.get("kind", ""), str):
+        raise SpecError(
+            f"{quoted(metric['kind'])} is no metric kind", key=f"{key}.kind", hint=f"known: {', '.join(kinds())}"
+        )
+    return metric
 
 
 def safe_url(url: str) -> str:
@@ -317,76 +432,8 @@ def _unique(key: str, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{key}: {name!r} is there twice")
+            raise SpecError(f"{name!r} is there twice", key=key)
         seen.add(name)
-
-
-def _spec_error(error: ValidationError, data: Mapping[str, Any], file: str | None) -> SpecError:
-    """Turn the first pydantic error into one line; unknown keys first, because they explain missing ones."""
-    problems = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
-    first = problems[0]
-    key, model = _locate(first["loc"], data)
-    more = f"; and {len(problems) - 1} more problem{'s' if len(problems) > 2 else ''}" if len(problems) > 1 else ""
-    kind, message, hint = first["type"], first["msg"], None
-    if kind == "extra_forbidden":
-        message = "unknown key"
-        hint = did_you_mean(str(first["loc"][-1]), _field_names(model)) if model else None
-    elif kind == "missing":
-        message = "this key is missing"
-    elif kind.startswith("union_tag"):
-        key, message = f"{key}.kind", "a metric needs a kind"
-        given = re.search(r"tag '([^']*)' found", first["msg"])
-        hint = did_you_mean(given.group(1), kinds()) if given else f"one of {', '.join(kinds())}"
-        message = f"{given.group(1)!r} is no metric kind" if given else message
-    elif kind == "literal_error":
-        given, known = first["input"], re.findall(r"'([^']*)'", first["msg"])
-        message, hint = f"{given!r} is not possible here", did_you_mean(str(given), known)
-    else:
-        message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        message = f"{message[:1].lower()}{message[1:]}" if kind != "value_error" else message
-        if "input" in first and isinstance(first["input"], (str, int, float, bool)) and kind != "value_error":
-            message += f", this is {first['input']!r}"
-    return SpecError(f"{message}{more}", file=file, key=key or None, hint=hint)
-
-
-def _locate(loc: tuple[int | str, ...], data: Mapping[str, Any]) -> tuple[str, type[Strict] | None]:
-    """Return the key as a person would write it (metrics by name) and the model that holds its last part."""
-    parts: list[str] = []
-    model: type[Strict] | None = Experiment
-    here: Any = data
-    for position, step in enumerate(loc):
-        if position == 2 and loc[0] == "metrics" and step in kinds():
-            model = kinds()[str(step)]  # pydantic names the kind; a person does not write it
-            continue
-        here = (
-            here[step]
-            if isinstance(here, (list, tuple)) and isinstance(step, int) and step < len(here)
-            else (here.get(step) if isinstance(here, Mapping) else None)
-        )
-        if isinstance(step, int):
-            name = here.get("name") if isinstance(here, Mapping) else None
-            parts[-1:] = [f"{parts[-1]}.{name}" if isinstance(name, str) else f"{parts[-1]}[{step}]"] if parts else []
-            continue
-        parts.append(step)
-        if position < len(loc) - 1:
-            model = _child(model, step)
-    return ".".join(parts), model
-
-
-def _child(model: type[Strict] | None, field: str) -> type[Strict] | None:
-    if model is None or field not in model.model_fields:
-        return model  # a name in a table of tables ([arms.candidate]) keeps the table's model
-    stack: list[Any] = [model.model_fields[field].annotation]
-    while stack:
-        annotation = stack.pop()
-        if isinstance(annotation, type) and issubclass(annotation, Strict):
-            return annotation
-        stack.extend(get_args(annotation))
-    return None
-
-
-def _field_names(model: type[Strict]) -> list[str]:
-    return list(model.model_fields)
 
 
 def canonical_json(value: Any) -> str:
@@ -401,5 +448,6 @@ def canonical_sha256(value: Any) -> str:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the experiment file, for completion in editors."""
-    schema = TypeAdapter(Experiment).json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "abtest.schema.json", **schema}
+    from abtest.spec_schema import schema_of
+
+    return schema_of(Experiment)

@@ -11,6 +11,14 @@ from benchmarks.options import Options
 PARTS = {
     "stats": "benchmarks.stats_speed",
     "peers": "benchmarks.peers.study",
+    "ingest": "benchmarks.ingest",
+    "nightly": "benchmarks.nightly.nightly",
+    "metrics": "benchmarks.nightly.metrics",
+    "experiments": "benchmarks.nightly.experiments",
+    "incremental": "benchmarks.nightly.incremental",
+    "tick": "benchmarks.nightly.tick",
+    "decide": "benchmarks.nightly.one_shot",
+    "profile": "benchmarks.nightly.profile",
 }
 """Part -> module with `run(options) -> str`. A new benchmark is one new file and one line here."""
 
@@ -23,11 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--environments", type=Path, help="keep the peers' environments here (default: a temporary folder)"
     )
+    parser.add_argument("--data", type=Path, help="keep large logs here (default: a temporary folder)")
+    parser.add_argument("--rows", type=int, nargs="+", default=(), help="sizes of the large logs")
     asked = parser.parse_args(arguments)
     unknown = [part for part in asked.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}, known: {', '.join(PARTS)}")
-    options = Options(quick=asked.quick, environments=asked.environments)
+    options = Options(quick=asked.quick, environments=asked.environments, data=asked.data, rows=tuple(asked.rows))
     for part in asked.parts or PARTS:
         start = time.perf_counter()
         print(f"## {part}\n\n{importlib.import_module(PARTS[part]).run(options)}\n", flush=True)

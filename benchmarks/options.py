@@ -7,10 +7,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Options:
-    """quick: few repetitions; environments: where the peers' environments are kept, None for a temporary folder."""
+    """What is asked of every part.
+
+    Attributes:
+        quick: Few repetitions, little data.
+        environments: Where the peers' environments are kept; None for a temporary folder.
+        data: Where large logs are kept; None for a temporary folder.
+        rows: Sizes of the logs; empty for those that docs/performance.md shows.
+    """
 
     quick: bool = False
     environments: Path | None = None
+    data: Path | None = None
+    rows: tuple[int, ...] = ()
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

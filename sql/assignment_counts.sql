@@ -1,12 +1,11 @@
 -- Units by stage and arm: new ones (first seen in this stage) and returning ones (an earlier stage saw them, in any arm).
-select u.stage, u.arm, cast(sum(case when u.stage = f.first_stage then 1 else 0 end) as bigint) as new_units,
-  cast(sum(case when u.stage > f.first_stage then 1 else 0 end) as bigint) as returning_units
-from (select distinct unit_id, arm, stage from unit_step) u
+select c.stage, c.arm, cast(sum(case when c.stage = f.first_stage then 1 else 0 end) as bigint) as new_units,
+  cast(sum(case when c.stage > f.first_stage then 1 else 0 end) as bigint) as returning_units
+from cell c
 join (
   select unit_id, min(stage) as first_stage
-  from request
-  where unit_id is not null and arm is not null and arm in ({{ arms }}) and not not_randomised
+  from unit_total
+  where not not_randomised and arm in ({{ arms }})
   group by unit_id
-) f on f.unit_id = u.unit_id
-group by u.stage, u.arm
-order by u.stage, u.arm
+) f on f.unit_id = c.unit_id
+group by c.stage, c.arm

@@ -1,10 +1,4 @@
--- Units by stage, and how many of them were seen in more than one arm of it.
-select stage, count(*) as units, cast(sum(case when arms > 1 then 1 else 0 end) as bigint) as contaminated
-from (
-  select unit_id, stage, count(distinct arm) as arms
-  from request
-  where unit_id is not null and arm is not null and arm in ({{ arms }}) and not not_randomised
-  group by unit_id, stage
-) seen
+-- Units that were seen in more than one arm of a stage, by stage.
+select stage, count(*) as contaminated
+from contaminated
 group by stage
-order by stage

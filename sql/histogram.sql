@@ -1,8 +1,8 @@
--- Requests per arm and logarithmic bucket of a value (0.5 % wide): serves quantiles. Values of zero and below share a bucket.
-select r.arm, r.stage, coalesce(cast(floor(ln(case when r.{{ value }} > 0 then r.{{ value }} end) * $resolution) as bigint), -1000000) as value_bucket,
+-- Requests per arm, stage and logarithmic bucket of a value (0.5 % wide). Values of zero and below share a bucket.
+select r.arm, r.stage{{ segment }}, coalesce(cast(floor(ln(case when r.value > 0 then r.value end) * $resolution) as bigint), -1000000) as value_bucket,
   count(*) as n
-from request r
-join (select distinct unit_id, arm, stage from unit_step) u on u.unit_id = r.unit_id and u.arm = r.arm and u.stage = r.stage
-where r.{{ value }} is not null and not r.not_randomised
-group by 1, 2, 3
-order by 1, 2, 3
+from (
+{{ calls }}
+) r
+where r.value is not null and r.unit_id is not null and r.arm in ({{ arms }}) and not r.not_randomised{{ clean }}
+group by {{ keys }}

@@ -1,19 +1,19 @@
 -- One row per unit that has a past: what the metrics with a covariate (CUPED) measured in the unit's own calls strictly before
--- it met the experiment, in whatever experiment or in none. It met it with its first call in the request table, with any
--- earlier call that already showed an arm of this experiment (before `start`, say), or when it was assigned, whichever came
--- first. Nothing that happened later can reach these sums: a score counts in the state it had at that moment.
+-- it met the experiment, in whatever experiment or in none. It met it with its first call that belongs to the experiment (its
+-- arm may be unknown), with any earlier call that already showed an arm (before `start`, say), or when it was assigned,
+-- whichever came first. Nothing that happened later can reach these sums: a score counts in the state it had at that moment.
 with met as (
   select unit_key, min(first_us) as met_us
   from (
-    select unit_id as unit_key, min(ts_us) as first_us
-    from request
-    where unit_id is not null
+    select unit_id as unit_key, min(first_us) as first_us
+    from unit_total
     group by unit_id
     union all
     select {{ unit }} as unit_key, min(i.ts_us) as first_us
-    from interaction i
-    where i.experiment_id = $experiment and i.variant is not null and i.exposed
-      and i.file_id <= $max_file and i.ts_us <= $as_of
+    from {{ interaction }} i
+    where i.experiment_id = $experiment and i.exposed and i.file_id <= $max_file and i.ts_us <= $as_of
+      and (i.variant is not null or (i.ts_us >= $start and {{ where }}
+        and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))))
     group by {{ unit }}
     union all
     select unit_id as unit_key, min(ts_us) as first_us
@@ -21,13 +21,13 @@ with met as (
     where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
     group by unit_id
   ) meetings
-  where unit_key in (select unit_id from request where unit_id is not null)
+  where unit_key in (select unit_id from unit_total)
   group by unit_key
 ),
 past as (
   select i.interaction_id, i.ts_us, i.attempt, m.met_us, m.unit_key, '' as arm,
     coalesce(i.request_id, i.interaction_id) as request_key{{ columns }}
-  from interaction i
+  from {{ interaction }} i
   join met m on m.unit_key = {{ unit }} and i.ts_us < m.met_us
   where i.exposed
     and i.file_id <= $max_file
@@ -44,9 +44,9 @@ judged as (
           case when s.value is null then 0 else 1 end desc, s.value desc
       ) as recency
     from past p
-    join score_target t on t.interaction_id = p.interaction_id
+    join {{ score_target }} t on t.interaction_id = p.interaction_id
     join score s on s.score_id = t.score_id
-    where s.file_id <= $max_file and t.file_id <= $max_file and coalesce(s.updated_us, s.ts_us) < p.met_us
+    where s.file_id <= $max_file and t.file_id <= $max_file and t.until_file > $max_file and coalesce(s.updated_us, s.ts_us) < p.met_us
   ) ranked
   where recency = 1 and value is not null
 ),

@@ -1,9 +1,11 @@
--- The moment when control's n-th unit was seen for the first time; no row when there are fewer.
-select first_us
+-- The moments when control's first units were seen for the first time, up to a moment; the n-th is the end of the warm-up.
+select first_us, count(*) as units
 from (
-  select unit_id, min(ts_us) as first_us, row_number() over (order by min(ts_us), unit_id) as arrival
-  from request
+  select unit_id, min(ts_us) as first_us
+  from (
+{{ calls }}
+  ) r
   where arm = $control and unit_id is not null and not not_randomised
   group by unit_id
 ) arrivals
-where arrival = $units
+group by first_us

@@ -23,6 +23,7 @@ EXAMPLES = {
     "ratio": {"numerator": "cost_usd", "denominator": "output_tokens"},
     "quantile": {"value": "latency_ms", "q": 0.5},
     "count": {},
+    "distribution": {"value": "response_chars"},
 }
 
 
@@ -42,7 +43,8 @@ def test_metric_kinds(name):
 
 def test_every_metric_file_is_a_kind_or_a_part():
     files = {m.name for m in pkgutil.iter_modules(metrics.__path__)}
-    assert files - set(kinds()) == {"base", "expressions"}
+    parts = {"base", "catalog", "catalog_entries", "expressions", "missing", "prices", "segments"}
+    assert files - set(kinds()) == parts
 
 
 @pytest.mark.parametrize("name", sorted(engines()))

@@ -131,3 +131,38 @@ def test_the_committed_schema_is_current():
     assert json.loads(path.read_text()) == json_schema(), (
         "run: python -m abtest.cli.main init and copy the schema to docs/"
     )
+
+
+def test_the_schema_and_the_reader_agree():
+    """What the editor underlines is what the reader refuses, for metrics of the catalogue, caps and prices."""
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(json_schema())
+    own = {"name": "m", "kind": "mean", "value": "latency_ms", "better": "lower"}
+    price = {"name": "m", "since": "2026-01-01", "input": 1, "output": 2}
+    good = [
+        {"metrics": [{"use": "refusal_rate"}]},
+        {"metrics": [{"use": "refusal_rate", "guardrail": True}]},
+        {"metrics": [{"use": "refusal_rate", "guardrail": {"action": "hold"}}]},
+        {"metrics": [{"use": "judge_score", "score": "help", "success": True}]},
+        {"metrics": [{**own, "cap": 1000}]},
+        {"metrics": [{**own, "cap": {"quantile": 0.99}}]},
+        {"prices": {"model": [price]}},
+    ]
+    bad = [
+        {"metrics": [{"use": "refusal_rte"}]},
+        {"metrics": [{"use": "refusal_rate", "guardrial": True}]},
+        {"metrics": [{"use": "refusal_rate", "guardrail": {"margn": 1}}]},
+        {"metrics": [{**own, "cap": 0}]},
+        {"metrics": [{**own, "cap": {"quantle": 0.99}}]},
+        {"metrics": [{"name": "m"}]},
+        {"prices": {"model": [{**price, "input": -1}]}},
+        {"prices": {"models": [price]}},
+    ]
+    for changes in good:
+        assert validator.is_valid(changed(**changes)), list(validator.iter_errors(changed(**changes)))
+        Experiment.from_dict(changed(**changes))
+    for changes in bad:
+        assert not validator.is_valid(changed(**changes)), changes
+        with pytest.raises(SpecError):
+            Experiment.from_dict(changed(**changes))

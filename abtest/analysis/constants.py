@@ -14,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
+from abtest.analysis.tables import prepare
 from abtest.metrics.base import MetricSpec
+from abtest.metrics.distribution import GRID, DistributionMetric, threshold_name
 from abtest.metrics.quantile import QuantileMetric
 from abtest.spec import Experiment
 from abtest.stats.mixture import tuning
 from abtest.stats.quantiles import histogram_quantile
 from abtest.store.engines.base import Engine
-from abtest.store.query import RESOLUTION, Scan, fill
+from abtest.store.moments import Layout
+from abtest.store.query import HOUR_US, RESOLUTION, Scan
 from abtest.store.store import Store
 
 if TYPE_CHECKING:
-    from abtest.analysis.read import Stratum
+    from abtest.analysis.evidence import Stratum
 
 MIN_TAIL = 20
 """Calls above a quantile before it can be frozen or judged (STATISTICS §6)."""
+DAY_US = 24 * HOUR_US
 NO_LOGARITHM = -1_000_000
 """The bucket of values of zero and below in sql/histogram.sql."""
 _PLANNED_POWER = 0.8
@@ -38,11 +42,12 @@ Frozen = dict[str, dict[str, float]]
 
 def freeze(
     store: Store, engine: Engine, experiment: Experiment, scan: Scan
-) -> tuple[Frozen, dict[int, tuple[float, float]]]:
+) -> tuple[Frozen, dict[int, tuple[float, float]], dict[int, float]]:
     """Return the frozen constants, taking from the warm-up (and writing down) what is missing.
 
     Returns:
-        metric -> name -> value; and, per quantile metric, its thresholds (control's, treatment's).
+        metric -> name -> value; per quantile metric (and contrast of a distribution), its thresholds (control's, treatment's);
+        per metric with a cap that is a quantile, the cap.
     """
     known: Frozen = {m.name: _given(m) for m in experiment.metrics}
     for metric, values in store.frozen(
@@ -51,13 +56,24 @@ def freeze(
         known[metric] = {**values, **known.get(metric, {})}
     missing = [m for m in experiment.metrics if not _complete(m, known.get(m.name, {}))]
     if missing:
-        _warm_up(store, engine, experiment, scan, missing, known)
-    thresholds = {
-        j: _thresholds(m, known[m.name]["threshold"])
+        _WarmUp(store, engine, experiment, scan, known).freeze(missing)
+    limits: dict[int, tuple[float, float]] = {}
+    for j, m in enumerate(experiment.metrics):
+        values = known.get(m.name, {})
+        if isinstance(m, QuantileMetric) and _complete(m, values):
+            limits[j] = _thresholds(m, values["threshold"])
+        if isinstance(m, DistributionMetric) and _complete(m, values):
+            for k, q in zip((j, *experiment.parts_of(j)), GRID, strict=True):
+                limits[k] = (values[threshold_name(q)], values[threshold_name(q)])
+    return {k: v for k, v in known.items() if v}, limits, _caps(experiment, scan, known)
+
+
+def _caps(experiment: Experiment, scan: Scan, known: Frozen) -> dict[int, float]:
+    return {
+        j: known[m.name]["cap"]
         for j, m in enumerate(experiment.metrics)
-        if isinstance(m, QuantileMetric) and "threshold" in known.get(m.name, {})
+        if scan.measures[j].cap_quantile is not None and "cap" in known.get(m.name, {})
     }
-    return {k: v for k, v in known.items() if v}, thresholds
 
 
 def tunings(
@@ -71,6 +87,13 @@ def tunings(
     if not _complete(metric, frozen):
         return None
     variance, distance = _variance(metric, frozen), _distance(metric, frozen)
+    return tuning_for(variance, distance, alpha, fractions, one_sided=one_sided)
+
+
+def tuning_for(
+    variance: float, distance: float, alpha: float, fractions: Sequence[float], *, one_sided: bool
+) -> np.ndarray:
+    """Return rho^2 for each planned stage end from the variance a unit of weight and the difference worth finding."""
     z = float(special.ndtri(1 - (alpha if one_sided else alpha / 2)) + special.ndtri(_PLANNED_POWER))
     v_star = max(variance * variance * z * z / (distance * distance), _TINY * _TINY)
     return tuning([v_star * f for f in fractions], alpha, one_sided=one_sided)
@@ -92,8 +115,18 @@ def _given(metric: MetricSpec) -> dict[str, float]:
     return {k: float(v) for k, v in metric.frozen.model_dump().items() if v is not None}
 
 
+def _cap_quantile(metric: MetricSpec) -> float | None:
+    cap = getattr(metric, "cap", None)
+    return cap.quantile if cap else None
+
+
 def _complete(metric: MetricSpec, values: Mapping[str, float]) -> bool:
-    return "threshold" in values if isinstance(metric, QuantileMetric) else {"variance", "baseline"} <= set(values)
+    if isinstance(metric, QuantileMetric):
+        return "threshold" in values
+    if isinstance(metric, DistributionMetric):
+        return all(threshold_name(q) in values for q in GRID)
+    needed = {"variance", "baseline"} | ({"cap"} if _cap_quantile(metric) is not None else set[str]())
+    return needed <= set(values)
 
 
 def _thresholds(metric: MetricSpec, threshold: float) -> tuple[float, float]:
@@ -106,46 +139,110 @@ def _thresholds(metric: MetricSpec, threshold: float) -> tuple[float, float]:
     return threshold, threshold + metric.sign * margin.value
 
 
-def _warm_up(
-    store: Store, engine: Engine, experiment: Experiment, scan: Scan, missing: Sequence[MetricSpec], known: Frozen
-) -> None:
-    cutoff = _cutoff(engine, experiment, experiment.warm_up_units)
-    if cutoff is None:
-        return
-    index = {m.name: j for j, m in enumerate(experiment.metrics)}
-    moments: Mapping[str, Any] | None = None
-    for metric in missing:
-        j, units, until = index[metric.name], experiment.warm_up_units, cutoff
-        if isinstance(metric, QuantileMetric):
-            values = _freeze_quantile(engine, experiment, metric, j, units, until)
-            if values is None:
-                continue
-            values, units, until = values
-        else:
-            if moments is None:
-                moments = engine.rows(scan.warm_up_moments(), {"control": experiment.control, "cutoff": cutoff})[0]
-            values = _freeze_moments(moments, scan, j)
-            if values is None:
-                continue
-        known.setdefault(metric.name, {}).update(
-            {k: v for k, v in values.items() if k not in known.get(metric.name, {})}
+class _WarmUp:
+    """Reads control's first units, once, and freezes what metrics need of them."""
+
+    def __init__(self, store: Store, engine: Engine, experiment: Experiment, scan: Scan, known: Frozen) -> None:
+        self._store, self._engine, self._experiment, self._scan, self._known = store, engine, experiment, scan, known
+        self._layout = Layout(
+            scan, [j for j, m in enumerate(scan.measures) if not m.quantile and m.cap_quantile is None]
         )
-        if not store.read_only:
-            source = f"warm-up: the first {units} units of {experiment.control}"
-            store.freeze(
-                experiment.id,
-                experiment.revision,
-                metric.name,
-                values,
-                source=source,
-                watermark_us=until,
-                file_id=scan.max_file,
-            )
+        prepare(engine, scan)
+        self._index = {m.name: j for j, m in enumerate(experiment.metrics)}
+        self._begin = int(
+            engine.rows(
+                "select coalesce(min(ts_us), 0) as t from interaction where ts_us >= $start", {"start": scan.start_us}
+            )[0]["t"]
+        )
+
+    def freeze(self, missing: Sequence[MetricSpec]) -> None:
+        """Add the constants of these metrics to what is known; quantiles and caps first, because moments depend on caps."""
+        units = self._experiment.warm_up_units
+        cutoff = self._cutoff(units)
+        if cutoff is None:
+            return
+        for metric in missing:
+            quantiles = _quantiles_of(metric)
+            if quantiles:
+                self._quantiles(metric, quantiles, units, cutoff)
+        rest = [
+            self._index[m.name]
+            for m in missing
+            if not isinstance(m, (QuantileMetric, DistributionMetric)) and self._mature(m, cutoff)
+        ]
+        caps = _caps(self._experiment, self._scan, self._known)
+        layout = Layout(
+            self._scan.at(caps=caps, wide=True),
+            [j for j in rest if self._scan.measures[j].cap_quantile is None or j in caps],
+        )
+        if not layout.metrics:
+            return
+        row = self._engine.rows(*layout.warm_up_moments(cutoff))[0]
+        for j in layout.metrics:
+            values = _freeze_moments(row, self._scan, j)
+            if values is not None:
+                self._write(self._experiment.metrics[j], values, units, cutoff)
+
+    def _mature(self, metric: MetricSpec, until: int) -> bool:
+        """Return whether all of the warm-up is old enough: constants must not depend on when somebody looked."""
+        return until + (metric.mature_us or 0) <= self._scan.as_of_us
+
+    def _quantiles(self, metric: MetricSpec, quantiles: Mapping[str, float], units: int, cutoff: int) -> None:
+        """Freeze quantiles of control's values; the warm-up is doubled until enough calls lie beyond each of them."""
+        tail = min(min(q, 1 - q) for q in quantiles.values())
+        zero_is_fine = isinstance(metric, DistributionMetric)  # "longer than nothing" is a share like any other
+        until: int | None = cutoff
+        while until is not None and self._mature(metric, until):
+            rows = self._engine.rows(*self._layout.warm_up_histogram(self._index[metric.name], until))
+            buckets, counts, below = split_histogram(rows)
+            if (sum(counts) + below) * tail >= MIN_TAIL:
+                found = {
+                    name: histogram_quantile(np.array(buckets), np.array(counts), q, RESOLUTION, below=below)
+                    for name, q in quantiles.items()
+                }
+                if all(value is not None and (value or zero_is_fine) for value in found.values()):
+                    self._write(metric, {name: float(value or 0.0) for name, value in found.items()}, units, until)
+                return
+            units *= 2
+            until = self._cutoff(units)
+
+    def _cutoff(self, units: int) -> int | None:
+        """Return the moment when control's n-th unit was seen for the first time; None when there are fewer.
+
+        The first units come early: the logs are read up to a day after their beginning, then four times as far, and so on.
+        """
+        span = DAY_US
+        while True:
+            until = min(self._begin + span, self._scan.as_of_us)
+            seen = 0
+            for row in sorted(self._engine.rows(*self._layout.warm_up_cutoff(until)), key=lambda r: int(r["first_us"])):
+                seen += int(row["units"])
+                if seen >= units:
+                    return int(row["first_us"])
+            if until >= self._scan.as_of_us:
+                return None
+            span *= 4
+
+    def _write(self, metric: MetricSpec, values: Mapping[str, float], units: int, until: int) -> None:
+        known = self._known.setdefault(metric.name, {})
+        new = {k: v for k, v in values.items() if k not in known}
+        known.update(new)
+        if new and not self._store.read_only:
+            self._store.freeze(
+                self._experiment.id, self._experiment.revision, metric.name, new,
+                watermark_us=until + (metric.mature_us or 0), file_id=self._scan.max_file,
+                source=f"warm-up: the first {units} units of {self._experiment.control}",
+            )  # fmt: skip
 
 
-def _cutoff(engine: Engine, experiment: Experiment, units: int) -> int | None:
-    rows = engine.rows(fill("warm_up_cutoff"), {"control": experiment.control, "units": units})
-    return int(rows[0]["first_us"]) if rows else None
+def _quantiles_of(metric: MetricSpec) -> dict[str, float]:
+    """Return the quantiles of control that a metric needs, by the name of the constant."""
+    if isinstance(metric, DistributionMetric):
+        return {threshold_name(q): q for q in GRID}
+    if isinstance(metric, QuantileMetric):
+        return {"threshold": metric.q}
+    q = metric.measure().cap_quantile
+    return {} if q is None else {"cap": q}
 
 
 def _freeze_moments(row: Mapping[str, Any], scan: Scan, j: int) -> dict[str, float] | None:
@@ -158,24 +255,6 @@ def _freeze_moments(row: Mapping[str, Any], scan: Scan, j: int) -> dict[str, flo
     xx, xy, yy = (int(row[f"{c}{j}"]) for c in ("xx", "xy", "yy"))
     squares = (xx * y * y - 2 * x * y * xy + x * x * yy) / (y * y)
     return {"baseline": x / y * y_scale / x_scale, "variance": squares / y * y_scale / (x_scale * x_scale)}
-
-
-def _freeze_quantile(
-    engine: Engine, experiment: Experiment, metric: QuantileMetric, j: int, units: int, cutoff: int
-) -> tuple[dict[str, float], int, int] | None:
-    until: int | None = cutoff
-    while until is not None:
-        rows = engine.rows(
-            fill("warm_up_histogram", value=f"v{j}"),
-            {"control": experiment.control, "cutoff": until, "resolution": RESOLUTION},
-        )
-        buckets, counts, below = split_histogram(rows)
-        if (sum(counts) + below) * min(metric.q, 1 - metric.q) >= MIN_TAIL:
-            threshold = histogram_quantile(np.array(buckets), np.array(counts), metric.q, RESOLUTION, below=below)
-            return ({"threshold": float(threshold)}, units, until) if threshold else None
-        units *= 2
-        until = _cutoff(engine, experiment, units)
-    return None
 
 
 def split_histogram(rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[int], int]:

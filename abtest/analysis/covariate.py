@@ -9,20 +9,21 @@ a 5 % share), 1 % (rare events, one user in twenty with a history, 5 % share) of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from abtest.analysis.evidence import Evidence, cumulative
 from abtest.results import finite
-from abtest.stats.score import PairSums, stratified_score
+from abtest.stats.score import PairSums, pair_sums, stratified_score
 from abtest.stats.score_cuped import Cuped, balance, cuped
+from abtest.store.query import HOUR_US
 from abtest.store.store import Store
 
-if TYPE_CHECKING:
-    from abtest.analysis.read import Evidence
-
+Array = NDArray[np.float64]
 OFF = "covariate_off"
 """Name of the frozen constant; its value is 1."""
 MOVED = 0.001
@@ -49,7 +50,7 @@ def adjust(evidence: Evidence, j: int, treatment: str) -> Adjustment | None:
         note = "CUPED is off: the arms' users differ in their history (p < 0.001), which the treatment cannot explain"
         return Adjustment(evidence.pair_sums(j, treatment), note, {"status": "off"})
     sums = evidence.covariate_sums(j, treatment)
-    pvalue = finite(float(balance(sums, _shares(evidence))[-1]))
+    pvalue = finite(float(balance(sums.history, _shares(evidence))[-1]))
     found = cuped(sums)
     if not found.varies[-1]:
         known = bool(sums.history.y[..., -1].sum() > 0)
@@ -71,33 +72,68 @@ def freeze_moved(store: Store, evidence: Evidence) -> Evidence:
     """Return the evidence with `covariate_off` for every metric whose covariate moved, and write down what full hours show."""
     frozen = dict(evidence.frozen)
     for j in evidence.active:
-        spec = evidence.experiment.metrics[j]
-        if not evidence.scan.measures[j].covariate or OFF in frozen.get(spec.name, {}):
+        if not evidence.scan.measures[j].covariate:
             continue
-        looks, treatment = _moved(evidence, j)
-        if not looks:
+        spec = evidence.experiment.metrics[j]
+        if OFF in frozen.get(spec.name, {}):
+            continue
+        hours, treatment = _moved(evidence, j)
+        if not hours:
             continue
         frozen[spec.name] = {**frozen.get(spec.name, {}), OFF: 1.0}
-        over = [i for i in looks if (evidence.buckets[i] + 1) * evidence.scan.grid_us <= (evidence.as_of_us or 0)]
+        over = [end for end in hours if end <= (evidence.as_of_us or 0)]
         if over and not store.read_only:
             store.freeze(
                 evidence.experiment.id, evidence.experiment.revision, spec.name, {OFF: 1.0},
                 source=f"history differs between {evidence.experiment.control} and {treatment}: p < {MOVED:g}",
-                watermark_us=evidence.looks_us[over[0]], file_id=evidence.max_file,
+                watermark_us=over[0], file_id=evidence.max_file,
             )  # fmt: skip
     return replace(evidence, frozen=frozen)
 
 
 def _moved(evidence: Evidence, j: int) -> tuple[list[int], str]:
-    """Return the looks at which the covariate differs between control and a treatment, and which treatment."""
-    control = np.array(evidence.units_over_time(evidence.experiment.control))
+    """Return the ends of the hours after which the covariate differs between control and a treatment, and which treatment.
+
+    A unit's history is known when it arrives, so the hours of arrival give the balance after every hour without a second scan.
+    """
+    hours = sorted({int(row["bucket"]) for row in evidence.history})
     for treatment in evidence.experiment.treatments:
-        enough = np.minimum(control, evidence.units_over_time(treatment)) >= _ENOUGH
-        pvalue = balance(evidence.covariate_sums(j, treatment), _shares(evidence))
-        looks = np.flatnonzero(enough & (np.nan_to_num(pvalue, nan=1.0) < MOVED))
+        sums, units = history_sums(evidence, j, treatment, hours)
+        pvalue = balance(sums, _shares(evidence))
+        looks = np.flatnonzero((units >= _ENOUGH) & (np.nan_to_num(pvalue, nan=1.0) < MOVED))
         if looks.size:
-            return [int(i) for i in looks], treatment
+            return [(hours[i] + 1) * HOUR_US for i in looks], treatment
     return [], ""
+
+
+def history_sums(evidence: Evidence, j: int, treatment: str, hours: Sequence[int]) -> tuple[PairSums, Array]:
+    """Return the sums of the units' history after every hour, and how many units the smaller arm had by then."""
+    arms = {evidence.experiment.control: 0, treatment: 1}
+    at = {hour: i for i, hour in enumerate(hours)}
+    cells: dict[tuple[int, int], dict[str, list[int]]] = {}
+    pairs: dict[tuple[int, int, int, int], dict[str, list[int]]] = {}
+    for row in evidence.history:
+        if row["arm_a"] not in arms or row["arm_b"] not in arms:
+            continue
+        a, b = (arms[row["arm_a"]], row["stage_a"]), (arms[row["arm_b"]], row["stage_b"])
+        i = at[row["bucket"]]
+        pair = pairs.setdefault((*a, *b), {n: [0] * len(at) for n in ("xx", "xy", "yx", "yy")})
+        for name, column in (("xx", "cc"), ("xy", "cd"), ("yx", "dc"), ("yy", "dd")):
+            pair[name][i] += row[f"{column}{j}"]
+        if a == b:
+            cell = cells.setdefault(a, {n: [0] * len(at) for n in ("units", "x", "y")})
+            for name, column in (("units", "units"), ("x", f"c{j}"), ("y", f"d{j}")):
+                cell[name][i] += row[column]
+    cells, pairs = cumulative(cells), cumulative(pairs)
+    units = np.zeros((2, len(at)))
+    for (arm, _), cell in cells.items():
+        units[arm] = np.maximum(units[arm], cell["units"])  # returning units stand in several stages
+    measure = evidence.scan.measures[j]
+    sums = pair_sums(
+        cells, pairs, stages=len(evidence.strata), looks=len(at),
+        x_scale=1 if measure.event else measure.scale, y_scale=measure.denominator_scale,
+    )  # fmt: skip
+    return sums, units.min(axis=0)
 
 
 def _shares(evidence: Evidence) -> list[float | None]:

@@ -24,14 +24,16 @@ from abtest.stats.score import StratifiedScore
 from abtest.store.query import RESOLUTION
 
 if TYPE_CHECKING:
-    from abtest.analysis.read import Evidence
+    from abtest.analysis.evidence import Evidence
 
 Array = NDArray[np.float64]
 _WEIGHT = 10**9  # weighted histograms are kept as integers
 
 
-class _Tail:
+class Tail:
     """Share of an arm's calls above a value, averaged over stages; log-linear inside a bucket."""
+
+    histogram: dict[int, float]
 
     def __init__(self, histogram: dict[int, float]) -> None:
         keys = sorted(histogram)
@@ -62,7 +64,7 @@ def judge_quantile(
     evidence: Evidence, j: int, treatment: str, result: MetricResult, score: StratifiedScore, spec: QuantileMetric
 ) -> MetricResult:
     """Return the result with quantiles, their difference and the interval by inversion; the exceedance goes to details."""
-    control, other = (_tail(evidence, j, arm, score) for arm in (evidence.experiment.control, treatment))
+    control, other = (tail_of(evidence, j, arm, score) for arm in (evidence.experiment.control, treatment))
     details = {
         **result.details, "series_unit": "exceedance", "threshold": evidence.frozen[spec.name]["threshold"],
         "exceedance_control": result.control_value, "exceedance_treatment": result.treatment_value,
@@ -94,7 +96,7 @@ def judge_quantile(
     )  # fmt: skip
 
 
-def _tail(evidence: Evidence, j: int, arm: str, score: StratifiedScore) -> _Tail | None:
+def tail_of(evidence: Evidence, j: int, arm: str, score: StratifiedScore) -> Tail | None:
     """Average the arm's histograms over stages with the score's weights."""
     weights = score.weights[:, -1]
     mixed: dict[int, float] = {}
@@ -108,11 +110,11 @@ def _tail(evidence: Evidence, j: int, arm: str, score: StratifiedScore) -> _Tail
             mixed[-(10**5)] = mixed.get(-(10**5), 0.0) + weight / weights.sum() * below / total
         for bucket, count in zip(buckets, counts, strict=True):
             mixed[bucket] = mixed.get(bucket, 0.0) + weight / weights.sum() * count / total
-    return _Tail(mixed) if mixed else None
+    return Tail(mixed) if mixed else None
 
 
 def _invert(
-    evidence: Evidence, spec: QuantileMetric, score: StratifiedScore, control: _Tail, other: _Tail
+    evidence: Evidence, spec: QuantileMetric, score: StratifiedScore, control: Tail, other: Tail
 ) -> dict[str, float | None]:
     """Return bounds of the relative difference (oriented: treatment over control minus 1; harm_*: larger is worse)."""
     experiment, frozen = evidence.experiment, evidence.frozen[spec.name]

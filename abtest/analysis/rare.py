@@ -15,7 +15,7 @@ from abtest.stats.rate_ratio import log_e_rate_ratio
 from abtest.stats.score import StratifiedScore
 
 if TYPE_CHECKING:
-    from abtest.analysis.read import Evidence
+    from abtest.analysis.evidence import Evidence
 
 BATCH_REQUESTS = 200
 """Requests at risk that make a batch of the rate-ratio test (measured: 50 to 200 detect alike, 1 or 2 are blind)."""
@@ -35,6 +35,16 @@ class RareEvents:
     status: Status
 
 
+def takes_rate_ratio(spec: MetricSpec) -> bool:
+    """Return whether the rate-ratio test is made for a metric: a guardrail on a proportion of bad events."""
+    # "The unit has not succeeded yet" is no event: it may still succeed.
+    return (
+        spec.kind == "proportion"
+        and spec.guardrail is not None
+        and not (spec.per == "unit" and spec.better == "higher")
+    )
+
+
 def rare_events(evidence: Evidence, j: int, treatment: str) -> RareEvents | None:
     """Return the rate-ratio test for a proportion of bad events (STATISTICS §4); None for other kinds.
 
@@ -42,8 +52,8 @@ def rare_events(evidence: Evidence, j: int, treatment: str) -> RareEvents | None
     requests that units still event-free sent, because arms may send different numbers of requests.
     """
     spec, experiment = evidence.experiment.metrics[j], evidence.experiment
-    if spec.kind != "proportion" or not spec.guardrail or (spec.per == "unit" and spec.better == "higher"):
-        return None  # "the unit has not succeeded yet" is no event: it may still succeed
+    if not takes_rate_ratio(spec) or evidence.segment is not None:
+        return None  # a unit's first event is known for all traffic, not by level
     if any(s.share is None for s in evidence.strata):
         return RareEvents(0.0, 0, 0, "no_share")
     per_hour: dict[tuple[int, int], list[float]] = {}

@@ -1,193 +1,43 @@
-"""Reads the evidence of one experiment: one pass over the logs, then integer sums; nothing is judged here."""
+"""Reads the evidence of one experiment: one pass over the logs, then integer sums; nothing is judged here.
+
+A decision looks at the end of every stage and at its watermark. What happened in between can be drawn (analysis/series.py),
+but does not enter: so the pass over the logs ends in one row a unit and stage, and the same logs give the same decision,
+whoever looked before.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import duckdb
 
 from abtest.analysis.constants import freeze
 from abtest.analysis.covariate import freeze_moved
+from abtest.analysis.evidence import Evidence, Stratum, strata_of
+from abtest.analysis.increment import Advanced, add, advance, with_tables
+from abtest.analysis.rare import takes_rate_ratio
+from abtest.analysis.segment_read import Which, read_segments
+from abtest.analysis.series import grow, grow_from
+from abtest.analysis.tables import Looked, prepare, row_tables, unit_tables
 from abtest.analysis.times import to_us
 from abtest.errors import SpecError
-from abtest.results import Stage
-from abtest.spec import Experiment, canonical_sha256
-from abtest.stats.score import PairSums, pair_sums
-from abtest.stats.score_cuped import CovariateSums, covariate_sums
-from abtest.store.engines.duckdb import DuckDBEngine
-from abtest.store.query import RESOLUTION, Scan, fill, manifest_query
+from abtest.spec import Experiment
+from abtest.store import state
+from abtest.store.engines.base import Engine
+from abtest.store.moments import Layout
+from abtest.store.query import Facts, Scan, fill
+from abtest.store.rows import EXACT
+from abtest.store.state import State
 from abtest.store.store import Store
 
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """A stretch of time with one split of traffic. `ramp_index` is the stage's key in the spec's ramp."""
-
-    index: int
-    since_us: int
-    share: float | None
-    ramp_index: int
-    label: str
-    kind: str
-
-    def stage(self, since: str | None) -> Stage:
-        """Return it as people and JSON see it."""
-        return Stage(index=self.ramp_index, label=self.label, share=self.share, kind=self.kind, since=since)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that a decision may look at: integers from SQL, and the frozen constants."""
-
-    experiment: Experiment
-    scan: Scan
-    strata: tuple[Stratum, ...]
-    as_of_us: int | None
-    max_file: int
-    frozen: Mapping[str, Mapping[str, float]]
-    active: tuple[int, ...]
-    buckets: tuple[int, ...] = ()
-    cells: Sequence[Row] = ()
-    pairs: Sequence[Row] = ()
-    first_events: Sequence[Row] = ()
-    histograms: Mapping[int, Sequence[Row]] = field(default_factory=dict)
-    population: Row = field(default_factory=dict)
-    arms: Sequence[Row] = ()
-    stages: Sequence[Row] = ()
-    assignment: Sequence[Row] = ()
-    contamination: Sequence[Row] = ()
-    manifests: Sequence[Row] = ()
-
-    @property
-    def looks_us(self) -> list[int]:
-        """Return the end of every hour with data, the last one cut at the watermark."""
-        end = self.as_of_us if self.as_of_us is not None else 0
-        return [min((b + 1) * self.scan.grid_us, end) for b in self.buckets]
-
-    @property
-    def stratum(self) -> Stratum:
-        """Return the stretch that runs at the watermark."""
-        return self.strata[-1]
-
-    def pair_share(self, stratum: Stratum) -> float | None:
-        """Return the treatment's share of the traffic of control and itself."""
-        if stratum.share is None:
-            return None
-        rest = 1.0 - stratum.share * len(self.experiment.treatments)
-        return stratum.share / (stratum.share + rest)
-
-    def pair_sums(self, metric: int, treatment: str) -> PairSums:
-        """Return cumulative pair moments of one metric, control against one treatment, at every look."""
-        cells, pairs = self._tables(metric, treatment, "xy")
-        return pair_sums(cells, pairs, **self._sizes(metric))
-
-    def covariate_sums(self, metric: int, treatment: str) -> CovariateSums:
-        """Return the same with the units' history, for a metric with a covariate."""
-        cells, pairs = self._tables(metric, treatment, "xycd")
-        return covariate_sums(cells, pairs, **self._sizes(metric))
-
-    def _sizes(self, metric: int) -> dict[str, int]:
-        measure = self.scan.measures[metric]
-        return {
-            "stages": len(self.strata), "looks": len(self.buckets),
-            "x_scale": 1 if measure.event or measure.quantile else measure.scale, "y_scale": measure.denominator_scale,
-        }  # fmt: skip
-
-    def _tables(
-        self, metric: int, treatment: str, letters: str
-    ) -> tuple[dict[tuple[int, int], dict[str, list[int]]], dict[tuple[int, int, int, int], dict[str, list[int]]]]:
-        """Return cumulative sums per cell and products per pair of cells of a metric's unit columns."""
-        names = [a + b for a in letters for b in letters]
-        arms = {self.experiment.control: 0, treatment: 1}
-        at = {bucket: i for i, bucket in enumerate(self.buckets)}
-        looks = len(self.buckets)
-        cells: dict[tuple[int, int], dict[str, list[int]]] = {}
-        for row in self.cells:
-            if row["arm"] in arms:
-                cell = cells.setdefault((arms[row["arm"]], row["stage"]), {n: [0] * looks for n in ("units", *letters)})
-                i = at[row["bucket"]]
-                cell["units"][i] = row["units"]
-                for letter in letters:
-                    cell[letter][i] = row[f"{letter}{metric}"]
-        pairs: dict[tuple[int, int, int, int], dict[str, list[int]]] = {}
-        for row in self.pairs:
-            if row["arm_a"] in arms and row["arm_b"] in arms:
-                key = (arms[row["arm_a"]], row["stage_a"], arms[row["arm_b"]], row["stage_b"])
-                pair = pairs.setdefault(key, {n: [0] * looks for n in names})
-                i = at[row["bucket"]]
-                for name in names:
-                    pair[name][i] = row[f"{name}{metric}"]
-        return (
-            {k: {n: list(accumulate(v)) for n, v in c.items()} for k, c in cells.items()},
-            {k: {n: list(accumulate(v)) for n, v in p.items()} for k, p in pairs.items()},
-        )
-
-    def units_over_time(self, arm: str) -> list[int]:
-        """Return the number of distinct units of an arm at every look."""
-        at = {bucket: i for i, bucket in enumerate(self.buckets)}
-        new = [0] * len(self.buckets)
-        for row in self.cells:
-            if row["arm"] == arm:
-                new[at[row["bucket"]]] += row["new_units"]
-        return list(accumulate(new))
-
-    def sha256(self) -> str:
-        """Return the hash of everything above, independent of row order and of how often it was read."""
-        rows = {
-            name: sorted((dict(row) for row in getattr(self, name)), key=lambda r: [str(v) for v in r.values()])
-            for name in ("cells", "pairs", "first_events", "arms", "stages", "assignment", "contamination", "manifests")
-        }
-        return canonical_sha256({
-            "rows": rows,
-            "histograms": {str(j): [dict(r) for r in h] for j, h in self.histograms.items()},
-            "population": dict(self.population),
-            "strata": [[s.index, s.since_us, s.share, s.ramp_index] for s in self.strata],
-            "as_of_us": self.as_of_us,
-        })  # fmt: skip
-
-
-def strata_of(experiment: Experiment, as_of_us: int, history: Sequence[tuple[int, float]] = ()) -> tuple[Stratum, ...]:
-    """Return the stretches of constant split that began by `as_of_us`.
-
-    The split is known from the spec's `[[allocation]]`, else from what abtest itself wrote (`history`), else it is the first
-    live stage of the ramp from the start on; without any of these the share is unknown.
-    """
-    rows = [(to_us(a.at), float(a.share)) for a in experiment.allocation] or list(history)
-    begun = [row for row in rows if row[0] <= as_of_us] or rows[:1]
-    live = [(i, s) for i, s in enumerate(experiment.ramp) if s.share is not None]
-    if not begun:
-        start = to_us(experiment.start) if experiment.start else 0
-        if not live:
-            return (Stratum(0, start, None, 0, "A/B", "ab"),)
-        index, first = live[0]
-        return (Stratum(0, start, first.share, index, first.label, first.stage),)
-    strata: list[Stratum] = []
-    for k, (at, share) in enumerate(begun):
-        match = next(((i, s) for i, s in live if s.share is not None and abs(s.share - share) < 1e-12), None)
-        if match:
-            strata.append(Stratum(k, at, share, match[0], match[1].label, match[1].stage))
-        else:
-            strata.append(
-                Stratum(
-                    k,
-                    at,
-                    share,
-                    k,
-                    f"{'A/B' if not live else 'canary'} {share * 100:g} %",
-                    "ab" if not live else "canary",
-                )
-            )
-    return tuple(strata)
+SERIES_CALLS = 2_000_000
+"""Calls up to which a report reads how the evidence grew from all units; beyond, it shows what earlier analyses found."""
 
 
 def scan_of(
-    experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int, derive_arms: bool
+    experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int, derive_arms: bool = False
 ) -> Scan:
     """Return what the experiment asks of the logs."""
     starts = [s.since_us for s in strata]
@@ -196,7 +46,7 @@ def scan_of(
         experiment=experiment.id,
         arms=tuple(experiment.arm_names),
         unit=experiment.unit,
-        measures=tuple(m.measure() for m in experiment.metrics),
+        measures=experiment.measures,
         where=experiment.where_expression(),
         call_order=experiment.population.per_request,
         stage_starts_us=tuple(starts[1:]),
@@ -205,6 +55,7 @@ def scan_of(
         start_us=begin,
         as_of_us=min(as_of_us, to_us(experiment.end)) if experiment.end else as_of_us,
         max_file=max_file,
+        extra=frozenset[str]().union(*(s.expression().columns for s in experiment.segments)),
     )
 
 
@@ -215,6 +66,8 @@ def read(
     as_of_us: int | None = None,
     max_file: int | None = None,
     history: Sequence[tuple[int, float]] = (),
+    series: bool = False,
+    segments: Which = "guardrails",
     progress: Callable[[str], None] | None = None,
 ) -> Evidence:
     """Read the evidence of an experiment at a watermark.
@@ -225,6 +78,8 @@ def read(
         as_of_us: Cut by event time; default: the newest event in the store.
         max_file: Ignore what was loaded later (replay); default: everything.
         history: Changes of the split that abtest itself made: (time, treatment's share).
+        series: Also read how the evidence grew.
+        segments: "guardrails": only the levels that can stop the release; "all": every level, to be looked at.
         progress: Called with a word before each slow step.
     """
     say = progress or (lambda _: None)
@@ -233,53 +88,115 @@ def read(
     max_file = store.last_file() if max_file is None else max_file
     if as_of_us is None:
         strata = strata_of(experiment, 2**62, history)
-        scan = scan_of(experiment, strata, as_of_us=0, max_file=max_file, derive_arms=False)
-        return Evidence(experiment, scan, strata, None, max_file, {}, ())
+        return Evidence(
+            experiment, scan_of(experiment, strata, as_of_us=0, max_file=max_file), strata, None, max_file, {}, ()
+        )
     strata = strata_of(experiment, as_of_us, history)
     engine = store.engine
-    scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file, derive_arms=False)
+    scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file)
+    # Rows that wait until they are mature change without news: their sums cannot be kept.
+    lasting = newest == as_of_us and not scan.waits
+    scan = scan.at(facts=facts_of(engine, scan))
     if _manifests_differ(experiment) and not engine.rows(*scan.arms_in_logs())[0]["n"]:
-        scan = dataclasses.replace(scan, derive_arms=True)
+        scan = scan.at(derive_arms=True)
     say("scan")
     try:
-        engine.keep("request", *scan.exposure())
+        frozen, limits, caps = freeze(store, engine, experiment, scan)
+        scan = scan.at(limits=limits, caps=caps)
+        blank = Evidence(experiment, scan, strata, as_of_us, max_file, frozen, scan.active)
+        old = state.load(store, experiment.id, experiment.revision, scan) if lasting else None
+        if old and series and sum(row["calls"] for row in old.body["tables"]["calls"]) <= SERIES_CALLS:
+            old = None  # how the evidence grew is read from all units
+        found = _known(blank, old) or (
+            old and advance(engine, old, scan, blank, partial(layout_of, experiment, strata))
+        )
+        if not found:
+            old, found = None, read_all(engine, experiment, blank, say)
     except duckdb.Error as error:
         raise _misfit(engine, experiment, scan, error) from error
-    frozen, thresholds = freeze(store, engine, experiment, scan)
-    say("units")
+    evidence = found.evidence
+    if found.layout and lasting and evidence.population["calls"] >= state.WORTH_IT and not store.read_only:
+        say("state")
+        state.save(store, experiment.id, experiment.revision, evidence.scan, found.body(), layout=found.layout, old=old)
     if scan.has_covariates:
-        engine.keep("history", *scan.history())
-    engine.keep("unit_step", *scan.unit_metric(thresholds))
-    active = tuple(scan.active(thresholds))
-    events = [j for j in active if experiment.metrics[j].kind == "proportion"]
-    absence = [j for j in events if experiment.metrics[j].better == "higher"]
+        evidence = freeze_moved(store, evidence)
+    if series:
+        say("series")
+        small = old is None and found.layout is not None and evidence.population["calls"] <= SERIES_CALLS
+        growth = (
+            grow(engine, found.layout, evidence)
+            if small and found.layout
+            else grow_from(state.points(store, experiment.id, experiment.revision, evidence.scan), evidence)
+        )
+        evidence = replace(evidence, growth=growth)
+    return read_segments(engine, evidence, segments, say)
+
+
+def read_all(engine: Engine, experiment: Experiment, blank: Evidence, say: Callable[[str], None]) -> Advanced:
+    """Return the evidence from all that was logged."""
+    scan = blank.scan
+    prepare(engine, scan)
+    looked = Looked.of(engine.rows(*scan.population()))
+    layout = layout_of(experiment, blank.strata, scan, looked.same)
+    say("units")
+    engine.keep("unit_total", *layout.unit_total())
+    most = int(engine.rows("select coalesce(max(calls), 0) as n from unit_total")[0]["n"])
+    if looked.largest * max(most, 1) >= EXACT:
+        # Sums of doubles may have left the range in which whole numbers are exact.
+        scan = scan.at(wide=True)
+        layout = layout.of(scan)
+        engine.keep("unit_total", *layout.unit_total())
     say("moments")
-    cells = engine.rows(scan.cell_sums(active))
-    evidence = Evidence(
-        experiment=experiment, scan=scan, strata=strata, as_of_us=as_of_us, max_file=max_file, frozen=frozen, active=active,
-        buckets=tuple(sorted({row["bucket"] for row in cells})),
-        cells=cells,
-        pairs=engine.rows(scan.pair_moments(active)),
-        first_events=engine.rows(scan.first_event(events, absence=absence)) if events else (),
-        histograms={
-            j: engine.rows(fill("histogram", value=f"v{j}"), {"resolution": RESOLUTION})
-            for j, m in enumerate(scan.measures) if m.quantile
-        },
-        population=engine.rows(*scan.named("population_counts"))[0],
-        arms=engine.rows(fill("arm_counts")),
-        stages=engine.rows(*scan.named("stage_counts")),
-        assignment=engine.rows(*scan.named("assignment_counts")),
-        contamination=engine.rows(*scan.named("contamination")),
-        manifests=engine.rows(*manifest_query(scan)),
-    )  # fmt: skip
-    return freeze_moved(store, evidence) if scan.has_covariates else evidence
+    parts = [unit_tables(engine, layout), row_tables(engine, layout, looked.calls)]
+    names = {name: () for part in parts for name in part}
+    evidence = with_tables(replace(blank, scan=scan), add(names, [], parts))
+    return Advanced(evidence, layout, replace(looked, most=most))
 
 
-def _misfit(engine: DuckDBEngine, experiment: Experiment, scan: Scan, error: duckdb.Error) -> SpecError:
+def _known(blank: Evidence, old: State | None) -> Advanced | None:
+    """Return the evidence of a state when nothing has come since."""
+    if old is None or (old.as_of_us, old.file_id) != (blank.as_of_us, blank.max_file):
+        return None
+    return Advanced(
+        with_tables(blank, old.body["tables"], sort=False),
+        None,
+        Looked((), old.body["same"], old.body["largest"], old.body["most"]),
+    )
+
+
+def facts_of(engine: Engine, scan: Scan) -> Facts:
+    """Look up what the store holds, so that joins which would find nothing are left out."""
+    row = engine.rows(
+        fill("facts"), {"experiment": scan.experiment, "max_file": scan.max_file, "as_of": scan.as_of_us}
+    )[0]
+    return Facts(**{name: bool(n) for name, n in row.items()})
+
+
+def layout_of(
+    experiment: Experiment, strata: Sequence[Stratum], scan: Scan, same: Mapping[str, str] | None = None
+) -> Layout:
+    """Return the columns of the scan; first events are wanted where the rate-ratio test will use them."""
+    known = all(s.share is not None for s in strata)
+    events = [
+        j for j in scan.active if known and j < len(experiment.metrics) and takes_rate_ratio(experiment.metrics[j])
+    ]
+    return Layout(
+        scan, events=events, absence=[j for j in events if experiment.metrics[j].better == "higher"], same=same
+    )
+
+
+def _misfit(engine: Engine, experiment: Experiment, scan: Scan, error: duckdb.Error) -> SpecError:
     """Find the expression whose types do not fit its columns: the one that fails on its own."""
+    prepare(engine, scan)
     for j, metric in enumerate(experiment.metrics):
         try:
-            engine.keep("request", *dataclasses.replace(scan, measures=(scan.measures[j],), where=None).exposure())
+            alone = scan.at(
+                measures=(scan.measures[j],),
+                where=None,
+                limits={0: (0.0, 0.0)} if scan.measures[j].quantile else {},
+                caps={},
+            )
+            engine.keep("unit_total", *Layout(alone).unit_total())
         except duckdb.Error as own:
             return SpecError(
                 f"the expression does not fit its columns: {str(own).splitlines()[0]}", key=f"metrics.{metric.name}"

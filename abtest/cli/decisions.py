@@ -24,6 +24,9 @@ from abtest.cli.common import (
 if TYPE_CHECKING:
     from abtest.results import Analysis, Decision
 
+_SEGMENT_ROWS = 10
+"""Rows of each segment key that `analyze` prints; the JSON and the report have more."""
+
 
 def analyze(
     specs: SpecsArgument, db: DbOption = DEFAULT_DB, as_of: AsOfOption = None, as_json: JsonOption = False
@@ -171,6 +174,7 @@ def _one_or_many(objects: list[dict[str, Any]], schema: str, key: str) -> dict[s
 
 def _print_analysis(analysis: Analysis) -> None:
     from abtest.display import Table, format_time, metrics_table
+    from abtest.display.segments import segment_table
 
     say(
         f"{analysis.experiment}, revision {analysis.revision}, {analysis.stage.label}, as of {format_time(analysis.as_of)}"
@@ -179,6 +183,12 @@ def _print_analysis(analysis: Analysis) -> None:
     say()
     say(metrics_table([m.to_dict() for m in analysis.metrics]).to_text())
     say()
+    for segment in analysis.segments:
+        say(segment_table(segment.to_dict(), limit=_SEGMENT_ROWS).to_text())
+        for check in segment.interactions:
+            if check.status == "warning":
+                say(f"! {check.detail}")
+        say()
     say(Table(("check", "status", "detail"), [[c.name, c.status, c.detail] for c in analysis.checks]).to_text())
     say()
     for line in analysis.notes:

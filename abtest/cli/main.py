@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from abtest.cli import data, decisions, reporting, start
+from abtest.cli import data, decisions, governance, metrics, quarantine, reporting, start, upkeep
 from abtest.cli.common import emit, fail, note
 from abtest.errors import AbtestError, UsageError, nearest
 
@@ -33,7 +33,7 @@ def build() -> typer.Typer:
     ) -> None:
         del version
 
-    for group in (start, data, decisions, reporting):
+    for group in (start, data, quarantine, decisions, reporting, metrics, governance, upkeep):
         group.add(app)
     return app
 

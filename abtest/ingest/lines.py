@@ -1,9 +1,7 @@
-"""Splits bytes into lines, with their numbers and offsets, and reads whole-file JSON; memory stays bounded."""
+"""Splits bytes into lines, with their numbers and offsets; memory stays bounded."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Iterator
 
 from abtest.ingest.base import RAW_LIMIT
@@ -13,25 +11,24 @@ LINE_LIMIT = 64 * 1024 * 1024
 
 BOM = b"\xef\xbb\xbf"
 
-_BLANK = re.compile(r"[ \t\r\n]*")
-
 
 class LineReader:
     """Iterates over the lines of a stream of chunks; the attributes describe the line last given.
 
     Attributes:
         number: Line number, from 1; after the loop, the number of lines.
-        offset: Byte offset of the line in the stream.
+        offset: Byte offset of the line in the file.
+        end: Byte offset after the line, newline included.
         terminated: False for a last line without a newline.
         too_long: True when the line exceeds `LINE_LIMIT`; what was given is then only its beginning.
     """
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        """Take any iterable of chunks; nothing is read before the loop."""
+    def __init__(self, chunks: Iterable[bytes], *, number: int = 0, offset: int = 0) -> None:
+        """Take any iterable of chunks; nothing is read before the loop. `number` and `offset` count what is before."""
         self._chunks = chunks
-        self._next = 0
-        self.number = 0
-        self.offset = 0
+        self.number = number
+        self.offset = offset
+        self.end = offset
         self.terminated = True
         self.too_long = False
 
@@ -52,14 +49,16 @@ class LineReader:
             parts, size = _grow([], 0, chunk[end + 1 :])
         if size:
             self.terminated = False
-            yield self._step(b"".join(parts), size)
+            line = self._step(b"".join(parts), size)
+            self.end -= 1
+            yield line
 
     def _step(self, line: bytes, size: int) -> bytes:
         self.number += 1
-        self.offset = self._next
-        self._next += size + 1
+        self.offset = self.end
+        self.end += size + 1
         self.too_long = size > LINE_LIMIT
-        return line[3:] if self.number == 1 and line.startswith(BOM) else line
+        return line[3:] if self.offset == 0 and line.startswith(BOM) else line
 
 
 def _grow(parts: list[bytes], size: int, piece: bytes) -> tuple[list[bytes], int]:
@@ -70,66 +69,3 @@ def _grow(parts: list[bytes], size: int, piece: bytes) -> tuple[list[bytes], int
     elif len(parts) != 1 or len(parts[0]) > RAW_LIMIT:
         parts = [b"".join([*parts, piece])[:RAW_LIMIT]]
     return parts, size
-
-
-def document(data: bytes) -> list[tuple[bytes, int, int]] | None:
-    """Read a file that is one JSON array, or one object over several lines.
-
-    Returns:
-        (compact JSON, line number, byte offset) of each element (of the array) or of the object; None when the file
-        is neither, and so has to be read line by line.
-    """
-    body = data.removeprefix(BOM)
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    shift = len(data) - len(body)
-    found = _elements(text)
-    if found is None:
-        return None
-    placed: list[tuple[bytes, int, int]] = []
-    line, offset, last = 1, shift, 0
-    for start, end in found:
-        line += text.count("\n", last, start)
-        offset += len(text[last:start].encode())
-        last = start
-        placed.append((_one_line(text[start:end]), line, offset))
-    return placed
-
-
-def _one_line(text: str) -> bytes:
-    """Drop newlines between the tokens; inside strings JSON allows none, so nothing else is touched."""
-    return text.replace("\r", " ").replace("\n", " ").encode()
-
-
-def _elements(text: str) -> list[tuple[int, int]] | None:
-    """Return start and end of each element of a JSON array, or of the one object; None for anything else."""
-    decoder = json.JSONDecoder()
-    at = _skip(text, 0)
-    if text[at : at + 1] not in ("[", "{"):
-        return None
-    is_array = text[at] == "["
-    found: list[tuple[int, int]] = []
-    try:
-        if not is_array:
-            _, end = decoder.raw_decode(text, at)
-            return [(at, end)] if _skip(text, end) == len(text) else None
-        at = _skip(text, at + 1)
-        while text[at : at + 1] != "]" or found:
-            _, end = decoder.raw_decode(text, at)
-            found.append((at, end))
-            at = _skip(text, end)
-            if text[at : at + 1] != ",":
-                break
-            at = _skip(text, at + 1)
-    except (ValueError, RecursionError):
-        return None
-    closed = text[at : at + 1] == "]" and _skip(text, at + 1) == len(text)
-    return found if closed else None
-
-
-def _skip(text: str, at: int) -> int:
-    """Return the next position that is not white space."""
-    match = _BLANK.match(text, at)
-    return match.end() if match else at

@@ -1,7 +1,8 @@
-"""LiteLLM: the StandardLoggingPayload that its callbacks receive, one object a line.
+"""LiteLLM: the StandardLoggingPayload that its callbacks receive, one object each.
 
-Source: BerriAI/litellm, litellm/types/utils.py (StandardLoggingPayload) and real payloads of version 1.106.
-`response_time` is the time to the first token when streaming, not the duration, so the duration is end minus start.
+Source: BerriAI/litellm, litellm/types/utils.py (StandardLoggingPayload) and real payloads of version 1.106 (SDK, Router
+and proxy). `response_time` is the time to the first token when streaming, not the duration, so the duration is end
+minus start. Who asked, in which experiment: `litellm_context`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from abtest.ingest import litellm_context
 from abtest.ingest.base import (
     Format,
     Ignored,
@@ -17,13 +19,14 @@ from abtest.ingest.base import (
     finish_reason,
     items,
     mapping,
-    number_or_none,
     parse_object,
     reject,
     rfc3339,
     text_or_none,
     whole_or_none,
 )
+from abtest.ingest.cells import count, finite, flag, moment, number, pairs, parsed
+from abtest.ingest.provider import answer_fields, shape
 from abtest.ingest.validate import from_fields
 
 OPERATIONS = {
@@ -36,23 +39,6 @@ OPERATIONS = {
     "embedding": "embeddings",
 }
 """Call types (without the `a` of the async twin) that are model calls; others (files, batches, images) are ignored."""
-
-ALIASES = {
-    "experiment_id": ("experiment_id", "experiment", "exp"),
-    "variant": ("variant",),
-    "unit_id": ("unit_id", "user_id"),
-    "prompt_name": ("prompt_name",),
-    "prompt_version": ("prompt_version",),
-    "prompt_sha256": ("prompt_sha256",),
-    "surface": ("surface", "feature"),
-    "environment": ("environment",),
-    "request_id": ("request_id",),
-    "session_id": ("session_id",),
-    "ruleset_version": ("ruleset_version",),
-    "index_id": ("index_id",),
-    "embedding_model_version": ("embedding_model_version",),
-}
-"""Native field: its names in `spend_logs_metadata`, `requester_metadata` and as `name:value` request tags."""
 
 PARAMETERS = (
     "temperature",
@@ -71,26 +57,39 @@ PARAMETERS = (
 """Parameters whose change is a change of version."""
 
 REDACTED = "redacted-by-litellm"
+NESTED = ("metadata", "response", "model_parameters", "hidden_params", "error_information")
+"""Objects of a payload that are JSON text in a table."""
 
 
 class LiteLLM(Format):
-    """StandardLoggingPayload as NDJSON."""
+    """StandardLoggingPayload: NDJSON, a JSON array, one object a file, or a table."""
 
     name: ClassVar[str] = "litellm"
-    description: ClassVar[str] = "LiteLLM StandardLoggingPayload, one object a line"
+    description: ClassVar[str] = "LiteLLM StandardLoggingPayload, as its callbacks and log sinks write it"
 
     def sniff(self, objects: Sequence[Mapping[str, Any]]) -> float:
-        """Sure when the objects carry a LiteLLM call id."""
-        return sum("litellm_call_id" in value for value in objects) / len(objects)
+        """Share of objects with a LiteLLM call id, bare or under `standard_logging_object`."""
+        return sum("litellm_call_id" in _payload(mapping(value)) for value in objects) / len(objects)
 
     def read(self, line: bytes, number: int, offset: int) -> Sequence[Item]:
         """Read one payload."""
-        payload = parse_object(line)
-        item = payload if isinstance(payload, str) else _interaction(payload)
+        body = parse_object(line)
+        item = body if isinstance(body, str) else _interaction(body)
         return (reject(line, number, offset, item) if isinstance(item, str) else item,)
 
 
-def _interaction(payload: dict[str, Any]) -> Item | str:
+def _payload(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the payload; a callback that writes all its `kwargs` has it under `standard_logging_object`."""
+    inner = pairs(body.get("standard_logging_object"))
+    if not inner:
+        return dict(body)
+    silent = pairs(pairs(body.get("litellm_params")).get("metadata")).get("is_silent_experiment")
+    return inner if silent is None else {**inner, "is_silent_experiment": silent}
+
+
+def _interaction(body: dict[str, Any]) -> Item | str:
+    payload = _payload(body)
+    payload |= {name: pairs(payload[name]) for name in NESTED if isinstance(payload.get(name), str)}
     call_type = text_or_none(payload.get("call_type")) or "completion"
     operation = OPERATIONS.get(call_type) or OPERATIONS.get(call_type.removeprefix("a"))
     if operation is None:
@@ -98,21 +97,20 @@ def _interaction(payload: dict[str, Any]) -> Item | str:
     try:
         at = _time(payload.get("startTime"))
     except ValueError as error:
-        return f"bad_value: startTime: {error}"
+        return f"bad_value: startTime: {str(error).removeprefix('startTime: ')}"
     call_id = text_or_none(payload.get("litellm_call_id"))
     response_id = text_or_none(payload.get("id"))
     fields: dict[str, Any] = {
-        "interaction_id": call_id,
+        "interaction_id": call_id and litellm_context.interaction_id(payload, call_id),
         "ts": at,
         "operation": operation,
         "model": text_or_none(payload.get("model")) or text_or_none(payload.get("model_group")),
         "provider": text_or_none(payload.get("custom_llm_provider")),
         "provider_response_id": None if response_id == call_id else response_id,  # a failure repeats the call id
         "trace_id": text_or_none(payload.get("trace_id")),
-        "stream": payload.get("stream"),
-        "cache_hit": payload.get("cache_hit"),
-        "cost_usd": payload.get("response_cost"),
-        **_context(payload),
+        "stream": _stream(payload),
+        "cache_hit": flag(payload.get("cache_hit")),
+        **litellm_context.context(payload),
         **_timing(payload),
         **_usage(payload),
         **_outcome(payload),
@@ -126,17 +124,25 @@ def _interaction(payload: dict[str, Any]) -> Item | str:
 
 
 def _time(value: object) -> str | None:
-    """Return epoch seconds (LiteLLM's float, precise to the microsecond) as RFC 3339; text is passed on."""
-    if isinstance(value, str):
-        return value
-    seconds = number_or_none(value)
-    return None if seconds is None else rfc3339(round(seconds * 1_000_000))
+    """Return epoch seconds (LiteLLM's float, precise to the microsecond) or ISO text as RFC 3339."""
+    seconds = finite(value)
+    if seconds is not None:
+        return rfc3339(round(seconds * 1_000_000))
+    at = moment(value, "startTime")
+    return at.isoformat() if at else None
+
+
+def _stream(payload: dict[str, Any]) -> Any:
+    """A stream that broke has no `stream`, but the parameter."""
+    if payload.get("stream") in (None, "") and mapping(payload.get("model_parameters")).get("stream") is True:
+        return True
+    return flag(payload.get("stream"))
 
 
 def _timing(payload: dict[str, Any]) -> dict[str, Any]:
-    start, first, end = (number_or_none(payload.get(key)) for key in ("startTime", "completionStartTime", "endTime"))
-    took = number_or_none(payload.get("response_time"))
-    if payload.get("stream") is True:
+    start, first, end = (finite(payload.get(key)) for key in ("startTime", "completionStartTime", "endTime"))
+    took = finite(payload.get("response_time"))
+    if _stream(payload) is True:
         return {"latency_ms": _elapsed(start, end), "ttft_ms": _elapsed(start, first)}
     return {"latency_ms": _elapsed(start, end) if took is None else took * 1000}
 
@@ -148,87 +154,63 @@ def _elapsed(start: float | None, end: float | None) -> float | None:
     return round((end - start) * 1000, 3)
 
 
-def _context(payload: dict[str, Any]) -> dict[str, Any]:
-    """Experiment, variant, unit, prompt: from the metadata, else from tags like `variant:control`."""
-    metadata = mapping(payload.get("metadata"))
-    spend, requester = mapping(metadata.get("spend_logs_metadata")), mapping(metadata.get("requester_metadata"))
-    tagged, other_tags = _tags(payload.get("request_tags"))
-    sources = [source for source in (spend, requester, tagged) if source]
-    found: dict[str, Any] = {}
-    for field, names in ALIASES.items():
-        values = (_label(source.get(name)) for source in sources for name in names)
-        found[field] = next((value for value in values if value), None)
-    user = text_or_none(payload.get("end_user")) or text_or_none(mapping(payload.get("model_parameters")).get("user"))
-    found["unit_id"] = user or found["unit_id"] or text_or_none(metadata.get("user_api_key_end_user_id"))
-    found["session_id"] = text_or_none(payload.get("session_id")) or found["session_id"]
-    known = {name for names in ALIASES.values() for name in names}
-    rest = {k: v for source in (requester, spend) for k, v in source.items() if k not in known and _label(v)}
-    found["attributes"] = {**rest, "request_tags": other_tags} if other_tags else rest
-    return found
-
-
-def _label(value: object) -> str | None:
-    """Return a short text or number as text: metadata may hold a version as a number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and 0 < len(value) <= 256 else None
-
-
-def _tags(tags: object) -> tuple[dict[str, str], list[str]]:
-    """Split request tags into `name:value` pairs with a name we know, and the rest."""
-    known = {name for names in ALIASES.values() for name in names}
-    named: dict[str, str] = {}
-    rest: list[str] = []
-    for tag in items(tags):
-        if not isinstance(tag, str):
-            continue
-        name, colon, value = tag.partition(":")
-        if colon and name.strip() in known:
-            named.setdefault(name.strip(), value.strip())
-        else:
-            rest.append(tag)
-    return named, rest
-
-
 def _usage(payload: dict[str, Any]) -> dict[str, Any]:
-    """Token counts. A call that failed without usage says 0, which is a default and not a count."""
+    """Token counts and cost. Zero tokens in and out is no count but the default of a call without usage.
+
+    So is then a cost of zero, unless the answer came from the cache. A failed call costs what is logged.
+    """
     usage = mapping(mapping(payload.get("metadata")).get("usage_object")) or mapping(
         mapping(payload.get("response")).get("usage")
     )
-    unknown = payload.get("status") == "failure" and not usage
+    entered, produced = count(payload.get("prompt_tokens")), count(payload.get("completion_tokens"))
+    unknown = entered in (0, None) and produced in (0, None)
     prompt, completion = mapping(usage.get("prompt_tokens_details")), mapping(usage.get("completion_tokens_details"))
+    cost = number(payload.get("response_cost"))
+    paid = cost != 0 or payload.get("status") == "failure" or flag(payload.get("cache_hit")) is True
     return {
-        "input_tokens": None if unknown else payload.get("prompt_tokens"),
-        "output_tokens": None if unknown else payload.get("completion_tokens"),
-        "cached_input_tokens": prompt.get("cached_tokens"),
-        "reasoning_tokens": completion.get("reasoning_tokens"),
+        "input_tokens": None if unknown else entered,
+        "output_tokens": None if unknown else produced,
+        "cached_input_tokens": None if unknown else count(prompt.get("cached_tokens")),
+        "reasoning_tokens": None if unknown else count(completion.get("reasoning_tokens")),
+        "cost_usd": cost if paid or not unknown else None,
     }
 
 
 def _outcome(payload: dict[str, Any]) -> dict[str, Any]:
     response = mapping(payload.get("response"))
-    choice = mapping(next(iter(items(response.get("choices"))), None))
-    message = mapping(choice.get("message"))
     failed = payload.get("status") == "failure"
     error = mapping(payload.get("error_information"))
     status = whole_or_none(error.get("error_code"))
-    answer = message.get("content")
-    answer = None if answer == REDACTED else text_or_none(answer)
-    reason = finish_reason(choice.get("finish_reason"))
     parameters = mapping(payload.get("model_parameters"))
-    return {
-        "model_version": text_or_none(response.get("model")),
+    version = text_or_none(response.get("model"))
+    if version == payload.get("model_group") and version != payload.get("model"):
+        version = None  # the proxy answers with the name of the group, which no provider said
+    fields: dict[str, Any] = {
+        "model_version": version,
         "params_sha256": digest({name: parameters[name] for name in PARAMETERS if parameters.get(name) is not None}),
         "tools_sha256": digest(parameters.get("tools")),
         "system_fingerprint": text_or_none(response.get("system_fingerprint")),
-        "finish_reason": reason,
         "is_error": failed,
         "error_type": (text_or_none(error.get("error_class")) or "unknown") if failed else None,
         "http_status": status if failed and status is not None and 0 < status < 1000 else None,
-        "refused": None if failed else _refused(message, reason, answer),
         "prompt_text": _prompt(payload.get("messages")),
-        "response_text": answer,
     }
+    return fields if failed else fields | _answered(response, payload.get("custom_llm_provider"))
+
+
+def _answered(response: dict[str, Any], provider: object) -> dict[str, Any]:
+    """Finish reason, refusal and text; an answer of the Responses API has its own shape."""
+    if shape(response) == "response":
+        said = answer_fields(response)
+        return {name: said[name] for name in ("finish_reason", "refused", "response_text")}
+    choice = mapping(next(iter(items(response.get("choices"))), None))
+    message = mapping(choice.get("message"))
+    text = text_or_none(message.get("content")) or text_or_none(choice.get("text"))
+    text = None if text == REDACTED else text
+    reason = finish_reason(choice.get("finish_reason"))
+    if reason == "content_filter" and provider == "anthropic":
+        reason = "refusal"  # LiteLLM's word for Anthropic's stop_reason "refusal"
+    return {"finish_reason": reason, "refused": _refused(message, reason, text), "response_text": text}
 
 
 def _refused(message: dict[str, Any], reason: str | None, answer: str | None) -> bool | None:
@@ -242,10 +224,11 @@ def _refused(message: dict[str, Any], reason: str | None, answer: str | None) ->
 
 def _prompt(messages: object) -> str | None:
     """Return the text of the messages, one a line; None when they are not logged."""
-    if isinstance(messages, str):
-        return None if messages == REDACTED else messages
-    texts = [_content(mapping(message).get("content")) for message in items(messages)]
-    return "\n".join(texts) if texts else None
+    known = parsed(messages)
+    if isinstance(known, str):
+        return None if known in ("", REDACTED) else known
+    texts = [_content(mapping(message).get("content")) for message in items(known)]
+    return "\n".join(texts) if texts and any(text != REDACTED for text in texts) else None
 
 
 def _content(content: object) -> str:

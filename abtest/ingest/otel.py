@@ -1,9 +1,8 @@
-"""OpenTelemetry GenAI in OTLP/JSON: spans of model calls, flag evaluations, evaluation results; old and new names.
+"""OpenTelemetry spans and log records of model calls, flag evaluations and judgements, whatever dialect names them.
 
-Source of the names: open-telemetry/semantic-conventions-genai (spans, events, registry) and
-open-telemetry/semantic-conventions (feature flags). No convention has a variant, an experiment, a unit or a prompt
-version, so these come from `abtest.*` attributes (baggage copied to spans), from the feature-flag attributes, or from
-`user.id`.
+Sources of the names: see `otel_span`. No convention has a variant, an experiment, a unit or a prompt version together,
+so these come from `abtest.*` attributes (baggage copied to spans), from the feature-flag attributes, from metadata and
+tags of OpenInference and Langfuse, or from `user.id`.
 
 A record depends on its own line only. What its trace holds on other lines (the embeddings span, the parent with the
 user) is looked up only on the same line: a file that grew is read again, and a row must then come out the same.
@@ -12,147 +11,107 @@ user) is looked up only on the same line: a file that grew is read again, and a 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
-from abtest.ingest import otel_span
-from abtest.ingest.base import Format, Ignored, Item, digest, number_or_none, parse_object, reject
-from abtest.ingest.otlp import Part, as_text, is_hex, parts, timestamp
-from abtest.ingest.validate import from_fields
-
-FLAG_EVENTS = ("feature_flag.evaluation", "feature_flag")
-SCORE_EVENTS = ("gen_ai.evaluation.result",)
+from abtest.ingest import otel_call, otel_console, otel_events
+from abtest.ingest.base import Format, Ignored, Item, mapping, parse_object, reject
+from abtest.ingest.otlp import LISTS, Part, envelope, parts
 
 
 class OTel(Format):
-    """OTLP/JSON: one export request of traces, logs or metrics a line."""
+    """OTLP/JSON: one export request of traces, logs or metrics a line; or the SDK's console form, one span an object."""
 
     name: ClassVar[str] = "otel"
-    description: ClassVar[str] = "OpenTelemetry GenAI spans and events as OTLP/JSON, one export request a line"
+    description: ClassVar[str] = "OpenTelemetry spans and events: OTLP/JSON export requests, or the SDK's console form"
 
     def sniff(self, objects: Sequence[Mapping[str, Any]]) -> float:
-        """0.9 for an OTLP envelope: a format that recognises what is in the envelope may be surer."""
-        known = sum(bool(ENVELOPES.intersection(value)) for value in objects)
-        return 0.9 * known / len(objects)
+        """0.9 times the share of OTLP envelopes and console records: a format that knows what is in them is surer."""
+        return 0.9 * share(objects)
 
     def read(self, line: bytes, number: int, offset: int) -> Sequence[Item]:
         """Read one export request; a bad span or event is rejected alone, its neighbours go in."""
-        envelope = parse_object(line)
-        if isinstance(envelope, str):
-            return (reject(line, number, offset, envelope),)
-        if "resourceSpans" in envelope:
-            found = _spans(list(parts(envelope, "resourceSpans", "scopeSpans", "spans")))
-        elif "resourceLogs" in envelope:
-            found = [(part, _log(part)) for part in parts(envelope, "resourceLogs", "scopeLogs", "logRecords")]
-        elif "resourceMetrics" in envelope or not envelope:
-            return (Ignored(),)  # aggregated: cannot be split by unit
-        else:
-            return (reject(line, number, offset, f"not_otlp: its keys are {', '.join(list(envelope)[:5])}"[:300]),)
-        return [_placed(item, part, number, offset) for part, item in found]
+        return read(line, number, offset)
 
 
-ENVELOPES = frozenset({"resourceSpans", "resourceLogs", "resourceMetrics"})
+def share(objects: Sequence[Mapping[str, Any]]) -> float:
+    """Return the share of objects that are OTLP envelopes or records of the console exporters."""
+    return sum(_is_ours(value) for value in objects) / len(objects)
 
 
-def _placed(item: Item | str, part: Part, number: int, offset: int) -> Item:
-    """Turn a reason into a reject that carries the span or log record alone, not its whole batch."""
-    if isinstance(item, str):
-        raw = json.dumps(part.body, separators=(",", ":")).encode()
-        return reject(raw, number, offset, item)
-    return item
+def _is_ours(value: Mapping[str, Any]) -> bool:
+    if otel_console.is_span(value) or otel_console.is_log(value) or otel_console.METRIC_KEY in value:
+        return True
+    return any(key in LISTS for key in envelope(dict(value)))
 
 
-def _spans(line: list[Part]) -> list[tuple[Part, Item | str]]:
-    """Read the spans of one line, and the events on them."""
-    trace = otel_span.Siblings(line)
-    found: list[tuple[Part, Item | str]] = []
+def spans(value: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield the spans of one JSON object, whether envelope or console form."""
+    if otel_console.is_span(value):
+        yield otel_console.span(value)
+    else:
+        yield from parts(envelope(dict(value)), "resourceSpans")
+
+
+def read(line: bytes, number: int, offset: int) -> Sequence[Item]:
+    """Read one line of any OpenTelemetry form; shared by the formats that travel in it."""
+    value = parse_object(line)
+    if isinstance(value, str):
+        return (reject(line, number, offset, value),)
+    value = envelope(value)
+    is_console = otel_console.is_span(value) or otel_console.is_log(value)
+    if "resourceSpans" in value or otel_console.is_span(value):
+        found = _spans([otel_call.with_facts(part) for part in spans(value)])
+    elif "resourceLogs" in value:
+        found = [(partial(_alone, "resourceLogs", part), _log(part)) for part in parts(value, "resourceLogs")]
+    elif is_console:
+        found = [(partial(bytes, line), _log(otel_console.log(value)))]
+    elif "resourceMetrics" in value or otel_console.METRIC_KEY in value or not value:
+        return (Ignored(),)  # aggregated: cannot be split by unit
+    else:
+        return (reject(line, number, offset, f"not_otlp: its keys are {', '.join(list(value)[:5])}"[:300]),)
+    return [
+        reject(line if is_console else raw(), number, offset, item) if isinstance(item, str) else item
+        for raw, item in found
+    ]
+
+
+def _alone(kind: str, part: Part, trace: otel_call.Siblings | None = None) -> bytes:
+    """Return an export request with this span or log record alone, so that it can be read again without its batch.
+
+    The spans above it stay with it when they only lend it their context.
+    """
+    scopes, leaves = LISTS[kind]
+    above = trace.lineage(part) if trace else ()
+    lenders = [each.body for each in above if each is not part and otel_call.operation_of(each) is None]
+    group = {"resource": {"attributes": part.resource}, scopes: [{leaves: [part.body, *lenders]}]}
+    return json.dumps({kind: [group]}, separators=(",", ":")).encode()
+
+
+def _spans(line: list[Part]) -> list[tuple[Callable[[], bytes], Item | str]]:
+    """Read the spans of one line, what judges them, and the events on them; each with the bytes for a reject of it."""
+    trace = otel_call.Siblings(line)
+    found: list[tuple[Callable[[], bytes], Item | str]] = []
     for part in line:
-        found.append((part, otel_span.interaction(part, trace)))
-        for event in otel_span.events(part):
-            item = _event(event, str(event.body.get("name", "")))
+        raw = partial(_alone, "resourceSpans", part, trace)
+        found.append((raw, otel_call.interaction(part, trace)))
+        found.extend((raw, item) for item in otel_events.judgements(part))
+        for event in otel_call.events(part):
+            item = otel_events.event(event, str(event.body.get("name", "")))
             if not isinstance(item, Ignored):  # other span events belong to their span
-                found.append((event, item))
+                found.append((raw, item))
     return found
 
 
 def _log(part: Part) -> Item | str:
     name = part.body.get("eventName") or part.attributes.get("event.name")
-    return _event(part, str(name))
+    return otel_events.event(part, str(name))
 
 
-def _event(part: Part, name: str) -> Item | str:
-    if name in FLAG_EVENTS:
-        return _assignment(part)
-    if name in SCORE_EVENTS:
-        return _score(part)
-    return Ignored()
-
-
-def _assignment(part: Part) -> Item | str:
-    """A flag evaluation gives a unit its variant; one that failed before it had a variant gives nothing."""
-    reason = part.text("feature_flag.result.reason", "feature_flag.evaluation.reason", "feature_flag.reason")
-    variant = part.text("feature_flag.result.variant", "feature_flag.variant", "feature_flag.result.value")
-    if variant is None and (part.attributes.get("error.type") or (reason or "").lower() == "error"):
-        return Ignored()
-    try:
-        at = _time(part)
-    except ValueError as error:
-        return f"bad_value: timeUnixNano: {error}"
-    return _named(
-        from_fields(
-            "assignment",
-            {
-                "experiment_id": part.text("feature_flag.key"),
-                "unit_id": part.text("feature_flag.context.id", "abtest.unit_id", "user.id", "enduser.id"),
-                "variant": variant,
-                "ts": at,
-                "reason": reason.lower() if reason else None,
-                "ruleset_version": part.text("feature_flag.version"),
-                "provider": part.text("feature_flag.provider.name", "feature_flag.provider_name"),
-            },
-        ),
-        {"unit_id": "feature_flag.context.id", "variant": "feature_flag.result.variant", "ts": "timeUnixNano"},
-    )
-
-
-def _score(part: Part) -> Item | str:
-    """An evaluation result; its id is the digest of what it says, so that the same event is the same score."""
-    try:
-        at = _time(part)
-    except ValueError as error:
-        return f"bad_value: timeUnixNano: {error}"
-    value = part.first("gen_ai.evaluation.score.value")
-    fields = {
-        "ts": at,
-        "name": part.text("gen_ai.evaluation.name"),
-        "value": number_or_none(value),
-        "label": part.text("gen_ai.evaluation.score.label"),
-        "explanation": part.text("gen_ai.evaluation.explanation"),
-        "error_type": part.text("error.type"),
-        "trace_id": part.trace_id if is_hex(part.trace_id, 32) else None,
-        "span_id": part.span_id if is_hex(part.span_id, 16) else None,
-        "provider_response_id": part.text("gen_ai.response.id"),
-    }
-    if value is not None and fields["value"] is None:
-        return f"bad_value: gen_ai.evaluation.score.value: {as_text(value) or 'not text'} is no number"[:300]
-    return _named(
-        from_fields("score", {**fields, "score_id": digest(fields), "scorer_kind": "judge"}),
-        {"name": "gen_ai.evaluation.name", "ts": "timeUnixNano"},
-    )
-
-
-def _time(part: Part) -> str | None:
-    """Return when it happened; the GenAI log records of the Python SDK have only the observed time."""
-    return timestamp(part.body, "timeUnixNano", "observedTimeUnixNano")
-
-
-def _named(item: Item | str, names: Mapping[str, str]) -> Item | str:
-    """Say in a `missing` reason which OTel attribute was looked for."""
-    if not isinstance(item, str) or not item.startswith("missing: "):
-        return item
-    keys = item.removeprefix("missing: ")
-    asked = [names[key] for key in keys.split(", ") if key in names]
-    return f"missing: {keys} ({', '.join(asked)})" if asked else item
+def holds(value: Mapping[str, Any], attribute: str) -> bool:
+    """Tell whether a span of this object has the attribute."""
+    return any(attribute in mapping(part.attributes) for part in spans(value))
 
 
 FORMAT = OTel()

@@ -156,7 +156,8 @@ def _fault_of(record: AnyRecord, line: bytes | None = None) -> str | None:
         keys += inner
     if line is None or (b"\\" not in line and line.count(b":") == keys + 2):
         return None
-    if b" :" not in line and b"\t:" not in line and line.count(b'":') - line.count(b'\\":') == keys:
+    spaced = b" :" in line or b"\t:" in line or b"\r:" in line
+    if not spaced and b'\\\\":' not in line and line.count(b'":') - line.count(b'\\":') == keys:
         return None
     try:
         json.loads(line, object_pairs_hook=_refuse_twice)

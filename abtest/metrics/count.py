@@ -19,11 +19,12 @@ class CountMetric(MetricSpec):
     def measure(self) -> Measure:
         """Return number of events / number of units."""
         return Measure(
-            numerator=self._parse("event", self.event or "TRUE", "boolean"),
+            numerator=self._parse("event", "TRUE" if self.event is None else self.event, "boolean"),
             event=True,
             per="request" if self.per == "unit" else self.per,
             per_unit_total=True,
             covariate=self.covariate is not None,
+            mature_us=self.mature_us,
         )
 
 

@@ -29,7 +29,8 @@ class QuantileMetric(MetricSpec):
 
     def measure(self) -> Measure:
         """Return the value itself; the scan compares it with the frozen threshold."""
-        return Measure(numerator=self._parse("value", self.value, "number"), quantile=True, per=self.per)
+        value = self._parse("value", self.value, "number")
+        return Measure(numerator=value, quantile=True, per=self.per, mature_us=self.mature_us)
 
 
 METRIC = QuantileMetric

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from abtest.metrics.base import Measure, MetricSpec, Per, money_or_default
+from abtest.metrics.base import Cap, Measure, MetricSpec, Per, money_or_default
 
 
 class RatioMetric(MetricSpec):
@@ -16,6 +16,7 @@ class RatioMetric(MetricSpec):
     per: Per = "request"
     numerator: str
     denominator: str
+    cap: Cap | None = None
 
     def measure(self) -> Measure:
         """Return numerator / denominator, both in fixed point of one scale."""
@@ -27,6 +28,9 @@ class RatioMetric(MetricSpec):
             scale=money_or_default(numerator, denominator),
             per=self.per,
             covariate=self.covariate is not None,
+            mature_us=self.mature_us,
+            cap=self.cap.value if self.cap else None,
+            cap_quantile=self.cap.quantile if self.cap else None,
         )
 
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from abtest.analysis.analyze import analyze_evidence
-from abtest.analysis.read import Evidence, read
+from abtest.analysis.evidence import Evidence
+from abtest.analysis.read import read
+from abtest.analysis.segment_read import Which
 from abtest.analysis.times import parse_moment, to_text, to_us
 from abtest.errors import ActuatorError, SpecError, UsageError, did_you_mean
 from abtest.results import Action, Analysis, Decision, DecisionName, Finding
@@ -48,6 +50,8 @@ def decide_with_analysis(
     as_of_us: int | None = None,
     dry_run: bool = False,
     check_flag: bool = True,
+    series: bool = False,
+    segments: Which = "guardrails",
     findings: Sequence[Finding] = (),
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Decision, Analysis]:
@@ -59,6 +63,8 @@ def decide_with_analysis(
         as_of_us: Watermark by event time; default: the newest event.
         dry_run: Say what would be done; write and touch nothing.
         check_flag: Look at the flag file at all; a report does not.
+        series: Say how every metric's interval grew, too (`analyze`).
+        segments: Which levels the analysis has; the decision needs those that are guardrails only.
         findings: Further findings from elsewhere (versions, indexes) to report with the decision.
         progress: Called with a word before each slow step.
 
@@ -74,7 +80,9 @@ def decide_with_analysis(
         )  # fmt: skip
     ledger.verify(store.connection)
     past = ledger.entries(store.connection, experiment=experiment.id, revision=experiment.revision)
-    evidence = read(store, experiment, as_of_us=as_of_us, history=allocation_history(past), progress=progress)
+    evidence = read(
+        store, experiment, as_of_us=as_of_us, history=allocation_history(past), series=series, segments=segments, progress=progress
+    )  # fmt: skip
     analysis = analyze_evidence(evidence)
     facts = _facts(experiment, evidence, past, judge_age=as_of_us is None)
     outcome = conclude(experiment, analysis, facts, findings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from abtest.analysis.checks import blocking
@@ -66,7 +66,12 @@ class Outcome:
 
 
 def conclude(experiment: Experiment, analysis: Analysis, facts: Facts, extra: Sequence[Finding] = ()) -> Outcome:
-    """Return the decision: the first rule that matches decides, all findings are reported."""
+    """Return the decision: the first rule that matches decides, all findings are reported.
+
+    The results of a segment's levels are none of its business, except levels that are guardrails themselves.
+    """
+    deciding = tuple(m for m in analysis.metrics if m.segment is None or m.role == "guardrail")
+    analysis = replace(analysis, metrics=deciding)
     findings = [*_metric_findings(analysis), *_check_findings(analysis), *extra]
     outcome = _by_evidence(experiment, analysis, facts, findings)
     if facts.latched and outcome.decision != "halt":
@@ -121,7 +126,7 @@ def _by_evidence(experiment: Experiment, analysis: Analysis, facts: Facts, findi
     silent = [m for m in guardrails if m.status == "no_data"]
     if not any(a.units for a in analysis.arms) or silent:
         what = (
-            f"{silent[0].metric}: {silent[0].note}"
+            f"{metric_label(silent[0].to_dict())}: {silent[0].note}"
             if silent
             else f"the logs hold no call of experiment {experiment.id!r}"
         )
@@ -164,7 +169,9 @@ def _judged(
         )
     if harmed:
         summary = f"HOLD at {label}: {harm_words(harmed[0])}"
-        return _outcome("hold", "harm_hold", summary, EXIT["hold"], f"{harmed[0].metric} back below its margin")
+        return _outcome(
+            "hold", "harm_hold", summary, EXIT["hold"], f"{metric_label(harmed[0].to_dict())} back below its margin"
+        )
     if at_ab and success:
         return _ship(experiment, analysis, facts, findings, success)
     following = next_stage(experiment, analysis.stage)

@@ -6,7 +6,7 @@ r = X/Y and weights w_k = Y_Tk·Y_Ck/(Y_Tk+Y_Ck), the score of the null "harm = 
     S = s · Σ_k w_k (r_Tk - c·r_Ck) - d·Σ_k w_k,
 
 s = +1 when larger is worse, c = 1 + s·m for a relative margin m (else 1), d an absolute margin (else 0). Its variance is the
-running maximum of the largest of
+largest of the following, and at least what it was at every earlier look that latches (the ends of stages in an analysis):
 
 * the plug-in v_plug = Σ_u (Σ_k w_kψ_uk)²: influence summed over stages before squaring, because a returning unit is one
   cluster [Deng, Knoblich & Lu 2018, arXiv 1803.06336, extended over strata];
@@ -47,7 +47,7 @@ class PairSums:
         xy: x of the first cell times y of the second,
         yx: y of the first cell times x of the second,
         yy: y times y.
-        centre: What was subtracted, so that no variance is lost to cancellation (exact in integers).
+        centre: What was subtracted, so that no variance is lost to cancellation (exact in integers); one a look in `joined`.
     """
 
     units: Array
@@ -57,7 +57,7 @@ class PairSums:
     xy: Array
     yx: Array
     yy: Array
-    centre: float
+    centre: float | Array
 
     @property
     def stages(self) -> int:
@@ -74,6 +74,26 @@ class PairSums:
         pick = slice(index, index + 1) if index != -1 else slice(-1, None)
         parts = {name: getattr(self, name)[..., pick] for name in ("units", "x", "y", "xx", "xy", "yx", "yy")}
         return PairSums(**parts, centre=self.centre)
+
+
+def joined(parts: Sequence[PairSums]) -> PairSums:
+    """Return the sums of several groups (levels of a segment) one after the other along the looks.
+
+    Args:
+        parts: Sums with the same stages and looks; see `stratified_score(groups=...)`.
+
+    Raises:
+        InvalidInputError: no parts, or parts of different shapes.
+    """
+    if len({p.units.shape for p in parts}) != 1:
+        raise InvalidInputError("groups to be joined must have the same stages and looks, and there must be one")
+    if len(parts) == 1:
+        return parts[0]
+    names = ("units", "x", "y", "xx", "xy", "yx", "yy")
+    centre = np.concatenate([np.broadcast_to(np.asarray(p.centre, dtype=float), (p.looks,)) for p in parts])
+    return PairSums(
+        **{name: np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in names}, centre=centre
+    )
 
 
 def pair_sums(
@@ -197,6 +217,8 @@ class StratifiedScore:
     sign: int
     proportion: bool
     used: NDArray[np.bool_]
+    latches: NDArray[np.bool_] | None = None
+    groups: int = 1
 
     @property
     def rates(self) -> Array:
@@ -239,13 +261,21 @@ class StratifiedScore:
         v_design = self._v_design(c, d)
         v_floor = self._v_floor(d) if self.proportion and not relative else np.zeros_like(v_plug)
         v = np.maximum(np.maximum(v_plug, v_design), v_floor)
-        if running and v.size:
-            v = np.maximum.accumulate(v)
+        if running:
+            v = self.held(v)
         return Contrast(score, v, weight, v_plug, v_design, v_floor)
 
     def variance_floor(self, margin: float | Array) -> Array:
         """Return (B,) the floor of the variance of S for a proportion at a margin in points."""
         return self._v_floor(np.asarray(margin, dtype=float))
+
+    def held(self, v: Array) -> Array:
+        """Return (B,) the variance that counts at each look: at least what it was at every earlier look that latches."""
+        if not v.size:
+            return v
+        earlier = v if self.latches is None else np.where(self.latches, v, 0.0)
+        held = np.maximum.accumulate(earlier.reshape(self.groups, -1), axis=1)
+        return np.maximum(v, held.ravel())
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -314,6 +344,8 @@ def stratified_score(
     better: Literal["lower", "higher"] = "lower",
     proportion: bool = False,
     min_units: int = 2,
+    latches: NDArray[np.bool_] | None = None,
+    groups: int = 1,
 ) -> StratifiedScore:
     """Prepare the score of treatment against control.
 
@@ -324,10 +356,14 @@ def stratified_score(
         better: Whether smaller or larger values are better; the score is positive for harm.
         proportion: Numerators are 0/1 per denominator unit: the variance floor applies.
         min_units: A stage counts only while both arms have this many units.
+        latches: (B,) looks whose variance holds at all later looks; default: every look.
+        groups: The looks are those of so many groups, one after the other (`joined`); each has a clock of its own.
 
     Raises:
-        InvalidInputError: shares of another length, or outside (0, 1).
+        InvalidInputError: shares of another length, or outside (0, 1); looks that are no multiple of the groups.
     """
+    if groups < 1 or sums.looks % groups:
+        raise InvalidInputError(f"{sums.looks} looks are not those of {groups} groups")
     if len(shares) != sums.stages:
         raise InvalidInputError(f"{sums.stages} stages need {sums.stages} shares, got {len(shares)}")
     if any(q is not None and not 0 < q < 1 for q in shares):
@@ -336,4 +372,4 @@ def stratified_score(
     observed = last[TREATMENT] / np.maximum(last.sum(axis=0), 1.0)
     q = np.array([o if s is None else s for s, o in zip(shares, observed, strict=True)], dtype=float)
     used = (sums.units >= min_units).all(axis=0) & (sums.y > 0).all(axis=0)
-    return StratifiedScore(sums, q, 1 if better == "lower" else -1, proportion, np.asarray(used))
+    return StratifiedScore(sums, q, 1 if better == "lower" else -1, proportion, np.asarray(used), latches, groups)

@@ -127,7 +127,7 @@ def margin_curve(score: StratifiedScore, kind: Kind, tested: float = 0.0) -> Mar
         unit = np.where(unit > 0, unit, 1.0)
     up, down = score.contrast(unit, kind, running=False), score.contrast(-unit, kind, running=False)
     tested_raw = score.contrast(tested, kind, running=False).v
-    running = np.maximum.accumulate(tested_raw) if tested_raw.size else tested_raw
+    running = score.held(tested_raw)
     inflation = np.where(tested_raw > 0, running / np.where(tested_raw > 0, tested_raw, 1.0), 1.0)
     return MarginCurve(
         score=score, kind=kind, tested=tested,

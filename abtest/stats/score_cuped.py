@@ -184,17 +184,17 @@ def cuped(sums: CovariateSums) -> Cuped:
     return Cuped(adjusted, theta, correlation, varies)
 
 
-def balance(sums: CovariateSums, shares: Sequence[float | None]) -> Array:
+def balance(history: PairSums, shares: Sequence[float | None]) -> Array:
     """Return (B,) the two-sided p-value of "the covariate is the same in both arms"; NaN where it cannot be computed.
 
     The score of z itself, clustered by unit and stratified by stage: S(C/D)/sqrt(v) against the normal distribution. A small
     value means that the history was moved (late logging, an assignment that depends on behaviour, users lost in one arm).
 
     Args:
-        sums: Pair moments with the covariate.
+        history: Pair moments of the covariate (`CovariateSums.history`).
         shares: (K,) as for `score.stratified_score`.
     """
-    contrast = stratified_score(sums.history, shares, min_units=_MIN_UNITS).contrast(running=False)
+    contrast = stratified_score(history, shares, min_units=_MIN_UNITS).contrast(running=False)
     known = contrast.v > 0
     value = np.abs(contrast.score) / np.sqrt(np.where(known, contrast.v, 1.0))
     return np.where(known, 2.0 * special.ndtr(-value), np.nan)

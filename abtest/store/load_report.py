@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+Completed = tuple[str, int, bytes]
 TABLES = ("interaction", "assignment", "score")
 
 
@@ -17,7 +18,14 @@ class FileCount:
     path: str
     file_id: int
     source: str = ""
+    container: str = ""
+    parent: int | None = None
+    root: int | None = None
+    start_byte: int = 0
+    end_number: int = 0
     sha256: str = ""
+    head: str = ""
+    tail: str = ""
     bytes: int = 0
     lines: int = 0
     inserted: int = 0
@@ -25,8 +33,8 @@ class FileCount:
     conflicts: int = 0
     ignored: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
-    completed: list[int] = field(default_factory=list[int])
-    """Byte offsets of lines that were quarantined as truncated and are whole now."""
+    completed: list[Completed] = field(default_factory=list[Completed])
+    """Path, byte offset and bytes of what was quarantined as truncated and is whole now."""
 
     @property
     def quarantined(self) -> int:
@@ -68,6 +76,11 @@ class IngestReport:
             (ambiguous), and all in the store that still wait for theirs, ambiguous ones included (waiting).
         seconds: Wall-clock time.
         failed_files: Files that could not be read whole.
+        twins: By how many the calls are fewer than the rows inserted: the same calls, logged by another source too.
+        twin_conflicts: Pairs that share an id of the call and are left apart (two variants, two calls of one source).
+        kept_out: Records that are counted as ignored because they were pruned or their unit was forgotten.
+        waiting_lines: Unfinished last lines of files that may still grow: not taken yet, not rejected.
+        waiting_files: Files that cannot be read yet, but are still being written.
     """
 
     files: int
@@ -85,6 +98,11 @@ class IngestReport:
     scores: Mapping[str, int]
     seconds: float
     failed_files: tuple[FailedFile, ...] = ()
+    waiting_lines: int = 0
+    waiting_files: int = 0
+    twins: int = 0
+    twin_conflicts: int = 0
+    kept_out: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def exit_code(self) -> int:
@@ -110,6 +128,11 @@ class IngestReport:
             "scores": dict(self.scores),
             "seconds": self.seconds,
             "failed_files": [{"file": f.file, "message": f.message} for f in self.failed_files],
+            "waiting_lines": self.waiting_lines,
+            "waiting_files": self.waiting_files,
+            "twins": self.twins,
+            "twin_conflicts": self.twin_conflicts,
+            "kept_out": dict(self.kept_out),
         }
 
 
@@ -122,6 +145,8 @@ class Totals:
     empty: int = 0
     empty_lines: int = 0
     failed: list[FailedFile] = field(default_factory=list[FailedFile])
+    waiting_lines: int = 0
+    waiting_files: int = 0
     by_table: Counter[str] = field(default_factory=Counter[str])
     scores: Counter[str] = field(default_factory=Counter[str])
 
@@ -134,7 +159,7 @@ class Totals:
         if conflicts:
             reasons["conflict"] = conflicts
         return IngestReport(
-            files=len(self.loaded) + self.skipped + self.empty + len(self.failed),
+            files=len(self.loaded) + self.skipped + self.empty + len(self.failed) + self.waiting_files,
             skipped_files=self.skipped,
             lines=sum(file.lines for file in self.loaded) + self.empty_lines,
             records=sum(file.records for file in self.loaded),
@@ -149,4 +174,9 @@ class Totals:
             scores={key: self.scores[key] for key in ("resolved", "ambiguous", "waiting")},
             seconds=round(seconds, 3),
             failed_files=tuple(self.failed),
+            waiting_lines=self.waiting_lines,
+            waiting_files=self.waiting_files,
+            twins=self.scores["twins"],
+            twin_conflicts=self.scores["twin_conflicts"],
+            kept_out={key: self.scores[key] for key in ("pruned", "forgotten")},
         )

@@ -19,11 +19,22 @@ from abtest.records import AnyRecord
 from abtest.store.load_report import TABLES
 
 
-def _canonical(attributes: dict[str, Any]) -> bytes:
+def canonical(attributes: dict[str, Any]) -> bytes:
     """Return JSON with sorted keys, so that their order in a log is no difference."""
     if any(isinstance(value, (dict, list)) for value in attributes.values()):
         return json.dumps(attributes, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return to_json(dict(sorted(attributes.items())))
+
+
+def loader_keys(record: AnyRecord) -> bytes:
+    """Return what DuckDB is not left to work out itself, as the first keys of a spooled line: "_t" and the like."""
+    keys = b'"_t":%d' % epoch_micros(record.ts)
+    if record.type == "interaction":
+        if record.attributes:
+            keys += b',"_a":%b' % canonical(record.attributes)
+    elif record.type == "score" and record.updated_at:
+        keys += b',"_u":%d' % epoch_micros(record.updated_at)
+    return keys
 
 
 @dataclass
@@ -60,6 +71,25 @@ class Table:
             self.position, self.rows = position, rows
 
 
+@dataclass(frozen=True)
+class Source:
+    """Validated rows of one table on disk.
+
+    Attributes:
+        paths: NDJSON files, in the order of their rows.
+        rows: How many rows they hold.
+        longest: Bytes of the longest line.
+        file_id: The log file of rows that do not say theirs.
+        name: The source (format) of rows that do not say theirs.
+    """
+
+    paths: list[str]
+    rows: int
+    longest: int
+    file_id: int | None = None
+    name: str | None = None
+
+
 @dataclass
 class Spool:
     """One spool file a table and one for rejects, in a folder of its own that the caller removes."""
@@ -87,6 +117,11 @@ class Spool:
         """Bytes that wait."""
         return sum(table.position for table in self.tables.values())
 
+    @property
+    def rows_size(self) -> int:
+        """Bytes of records that wait, rejects left out."""
+        return sum(self.tables[name].position for name in TABLES)
+
     def begin(self, file_id: int, path: str, source: str) -> None:
         """Start a file: what is added from now on belongs to it."""
         self._file_id, self._path, self._source = file_id, path, source
@@ -103,22 +138,21 @@ class Spool:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.rewind(dict.fromkeys(self.tables, (0, 0)))
-        for table in self.tables.values():
-            table.longest = 0
+        self.clear_rows()
+        self.rewind({"reject": (0, 0)})
+        self.tables["reject"].longest = 0
+
+    def clear_rows(self) -> None:
+        """Forget the records; rejects stay."""
+        self.rewind(dict.fromkeys(TABLES, (0, 0)))
+        for name in TABLES:
+            self.tables[name].longest = 0
 
     def add(self, record: AnyRecord, number: int, offset: int, line: bytes | None) -> None:
         """Add a record; `line` is its native JSON when the log has it, else it is written anew."""
         payload = record.model_dump_json(exclude_unset=True).encode() if line is None else line
         table = self.tables[record.type]
-        more = b""
-        if record.type == "interaction":
-            if record.attributes:
-                more = b',"_a":%b' % _canonical(record.attributes)
-        elif record.type == "score" and record.updated_at:
-            more = b',"_u":%d' % epoch_micros(record.updated_at)
-        at = epoch_micros(record.ts)
-        head = b'%b,"_l":%d,"_o":%d,"_t":%d%b,' % (self._head, number, offset, at, more)
+        head = b'%b,"_l":%d,"_o":%d,%b,' % (self._head, number, offset, loader_keys(record))
         body = payload[1:-1]
         table.write(b'%b%b,"_s":%d,"_n":%d}\n' % (head, body, table.position + len(head), len(body)))
 
@@ -126,11 +160,14 @@ class Spool:
         """Add a reject of the file under way."""
         self.quarantine(self._file_id, self._path, self._source, reject)
 
-    def quarantine(self, file_id: int, path: str, source: str, reject: Reject) -> None:
-        """Add a reject of any file; its bytes travel as base64, because they may be no text."""
+    def quarantine(self, file_id: int, path: str, source: str, reject: Reject, *, late: int = 0) -> None:
+        """Add a reject of any file; its bytes travel as base64, because they may be no text.
+
+        Those with a higher `late` are numbered after the others, whenever they come.
+        """
         table = self.tables["reject"]
         row = {
-            "nth": table.rows,
+            "nth": table.rows + (late << 40),
             "file_id": file_id,
             "path": path,
             "line": reject.line,
@@ -142,13 +179,20 @@ class Spool:
         }
         table.write(json.dumps(row).encode("utf-8", "replace") + b"\n")
 
-    def payload(self, table: str, position: int, size: int) -> bytes:
-        """Return the native JSON of a spooled record, cut at `RAW_LIMIT`; the write position is restored."""
+    def source(self, table: str) -> Source:
+        """Return what waits of a table; `flush` first."""
+        rows = self.tables[table]
+        return Source([str(rows.path)], rows.rows, rows.longest)
+
+    def rejected(self, table: str, row: int, known: tuple[int, int, int, int] | None, reason: str) -> Reject:  # noqa: ARG002
+        """Return a spooled record as a reject, in its native form; the write position is restored."""
+        assert known, "a spooled record says where it is"
+        line, offset, position, size = known
         stream = self.tables[table].stream
         stream.seek(position)
         raw = b"{" + stream.read(min(size, RAW_LIMIT)) + b"}"
         stream.seek(self.tables[table].position)
-        return raw[:RAW_LIMIT]
+        return Reject(line, offset, raw[:RAW_LIMIT], reason)
 
     def flush(self) -> None:
         """Write buffers out, so that DuckDB sees everything."""

@@ -1,14 +1,17 @@
 """What an analysis needs, turned into SQL: the files of `sql/` with their slots filled.
 
-Values are parameters (`$experiment`); the slots hold quoted identifiers, columns numbered by metric (x0, y0, x1, ...) and
-checked expressions. Only integers leave SQL: numerators and denominators are fixed-point BIGINT, products DECIMAL(38,0).
+Values are parameters (`$experiment`); the slots hold quoted identifiers, numbered columns and checked expressions. Only
+integers leave SQL: numerators and denominators are fixed-point BIGINT, products DECIMAL(38,0).
+
+The path: `calls` (a row a model call, never kept) -> `unit_total` (a row a unit, arm and stage) -> `cell` (what of it is
+evidence) -> sums, products and counts. abtest/store/moments.py has what comes after `unit_total`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +19,7 @@ from abtest.errors import StoreError
 from abtest.metrics.base import Measure
 from abtest.metrics.expressions import Expression
 from abtest.store.files import load_sql
+from abtest.store.rows import RowMeasure, RowRules, Tally, fixed, row_measure
 
 HOUR_US = 3_600_000_000
 RESOLUTION = 200
@@ -29,8 +33,13 @@ MANIFEST_FIELDS = (
     "index_id",
     "ruleset_version",
 )
-
+_ALWAYS = frozenset({"interaction_id", "ts_us", "unit_id", "session_id", "request_id", "experiment_id", "variant", "exposed",
+                     "operation", "attempt", "file_id"})  # fmt: skip
+_PLACEHOLDER = re.compile(r"\$(\w+)")
+_QUOTED = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _SLOT = re.compile(r"\{\{ (\w+) \}\}")
+
+Query = tuple[str, dict[str, Any]]
 
 
 def fill(name: str, **slots: str) -> str:
@@ -39,7 +48,40 @@ def fill(name: str, **slots: str) -> str:
     wanted = set(_SLOT.findall(text))
     if wanted != set(slots):
         raise StoreError(f"sql/{name}.sql has the slots {sorted(wanted)}, not {sorted(slots)}")
-    return _SLOT.sub(lambda match: slots[match.group(1)], text)
+    return _SLOT.sub(lambda match: slots[match.group(1)], text.rstrip("\n"))
+
+
+def query(sql: str, params: Mapping[str, Any]) -> Query:
+    """Return a query with those of the parameters that it names."""
+    named = set(_PLACEHOLDER.findall(_QUOTED.sub("", sql)))
+    return sql, {name: value for name, value in params.items() if name in named}
+
+
+class Params(dict[str, Any]):
+    """The parameters of one query."""
+
+    def bind(self, stem: str, value: Any) -> str:
+        """Add a value under a free name and return its placeholder; the same value is bound once."""
+        for name, bound in self.items():
+            if name.startswith(stem) and type(bound) is type(value) and bound == value:
+                return f"${name}"
+        name = f"{stem}_{sum(n.startswith(stem) for n in self)}"
+        self[name] = value
+        return f"${name}"
+
+    def bind_all(self, stem: str, values: Iterable[Any]) -> str:
+        """Return the placeholders of several values, with commas between them."""
+        return ", ".join(self.bind(stem, value) for value in values)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the store holds; each False leaves a join out that would find nothing."""
+
+    assignments: bool = True
+    scores: bool = True
+    repeated: bool = True
+    twins: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,8 +98,16 @@ class Scan:
         stage_starts_us: Start of each stage after the first.
         manifests: arm -> {field: value}, used to tell arms apart when `derive_arms`.
         derive_arms: Logs carry no variant at all.
-        thresholds: metric index -> (control's threshold, treatment's threshold) of a quantile metric, once frozen.
+        limits: metric index -> (control's threshold, treatment's threshold) of a quantile metric, once frozen.
+        caps: metric index -> the frozen cap of its numerator.
         start_us, as_of_us, max_file: What part of the store counts.
+        facts: What the store holds.
+        wide: Add numbers in BIGINT instead of in doubles (slower; for huge numbers).
+        units: Name of a kept table of unit_ids; only these are read.
+        without: Name of a kept table of unit_ids; these are not read, nor are calls without a unit.
+        nameless: Only calls without a unit are read.
+        since: (file, as_of) of what was read before; only rows that are newer are read.
+        extra: Further columns that somebody will ask for (segments).
     """
 
     experiment: str
@@ -69,285 +119,315 @@ class Scan:
     stage_starts_us: tuple[int, ...] = ()
     manifests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     derive_arms: bool = False
+    limits: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    caps: Mapping[int, float] = field(default_factory=dict)
     start_us: int = 0
     as_of_us: int = 2**62
     max_file: int = 2**62
-    grid_us: int = HOUR_US
+    facts: Facts = Facts()
+    wide: bool = False
+    units: str | None = None
+    without: str | None = None
+    nameless: bool = False
+    since: tuple[int, int] | None = None
+    extra: frozenset[str] = frozenset()
 
-    # -- exposure ------------------------------------------------------------------------------------------------
+    # -- metrics -------------------------------------------------------------------------------------------------
 
-    def exposure(self) -> tuple[str, dict[str, Any]]:
-        """Return the query of the request table and its parameters."""
-        params: dict[str, Any] = {
-            "experiment": self.experiment, "max_file": self.max_file, "start": self.start_us, "as_of": self.as_of_us,
-            "grid": self.grid_us,
-        }  # fmt: skip
-        derived, or_manifest = "", ""
-        if self.derive_arms:
-            branches = [
-                f"when {self._manifest_condition(arm, params)} then {_bind(params, 'arm', arm)}"
-                for arm in self.manifests
-            ]
-            derived = " ".join(branches)
-            or_manifest = " or " + " or ".join(f"({self._manifest_condition(arm, params)})" for arm in self.manifests)
-        stage = "0"
-        if self.stage_starts_us:
-            steps = [
-                f"when c.head_us >= {_bind(params, 'stage_start', at)} then {k}"
-                for k, at in reversed(list(enumerate(self.stage_starts_us, start=1)))
-            ]
-            stage = f"case {' '.join(steps)} else 0 end"
-        return fill(
-            "exposure",
-            unit=self._unit_key,
-            manifest_arms=derived,
-            or_manifest=or_manifest,
-            where=f"({self.where.sql('i')})" if self.where else "true",
-            columns=",\n    ".join(f'i."{c}"' for c in sorted({"model", *self._columns, *MANIFEST_FIELDS} - {"attempt", "interaction_id"})),
-            call_order="asc" if self.call_order == "first" else "desc",
-            head_time="min" if self.call_order == "first" else "max",
-            manifest_columns="".join(f', c."{f}"' for f in MANIFEST_FIELDS),
-            stage=stage,
-            measures="".join(f",\n  {text}" for j, m in enumerate(self.measures) for text in self._row_measure(j, m)),
-            score_sums="".join(self._score_sums(j, m, params) for j, m in enumerate(self.measures) if m.score),
-        ), params  # fmt: skip
+    @cached_property
+    def active(self) -> tuple[int, ...]:
+        """Return the metrics that can be added up: quantiles need their threshold, a cap its value."""
+        return tuple(
+            j
+            for j, m in enumerate(self.measures)
+            if (not m.quantile or j in self.limits) and (m.cap_quantile is None or j in self.caps)
+        )
 
     @property
-    def _unit_key(self) -> str:
-        return {
-            "user": 'i."unit_id"',
-            "session": 'i."session_id"',
-            "request": 'coalesce(i."request_id", i."interaction_id")',
-        }[self.unit]
+    def scored(self) -> list[int]:
+        """Return the metrics that read scores."""
+        return [j for j, m in enumerate(self.measures) if m.score]
+
+    @property
+    def waits(self) -> bool:
+        """Return whether some metric counts a call only when it has reached an age."""
+        return any(m.mature_us is not None for m in self.measures)
 
     @property
     def has_covariates(self) -> bool:
         """Return whether some metric needs the history of its units."""
         return any(m.covariate for m in self.measures)
 
-    def history(self) -> tuple[str, dict[str, Any]]:
-        """Return the query of the units' calls before their first exposure; it reads the request table."""
-        params: dict[str, Any] = {"experiment": self.experiment, "max_file": self.max_file, "as_of": self.as_of_us}
-        wanted = [(j, m) for j, m in enumerate(self.measures) if m.covariate]
-        columns = frozenset().union(*(m.columns for _, m in wanted)) - {"attempt", "interaction_id"}
-        return fill(
-            "history",
-            unit=self._unit_key,
-            where=f"({self.where.sql('i')})" if self.where else "true",
-            columns=_more(f'i."{c}"' for c in sorted(columns)),
+    def row(self, j: int, params: Params, *, any_age: bool = False) -> RowMeasure:
+        """Return what metric `j` reads off a row; `any_age`: off young calls too, whatever the metric waits for."""
+        window = None if any_age else self.measures[j].mature_us
+        rules = RowRules(
+            add_up=self.call_order == "sum",
+            limits={k: tuple(params.bind("limit", t) for t in pair) for k, pair in self.limits.items() if k == j},  # type: ignore[misc]
+            caps={k: params.bind("cap", cap) for k, cap in self.all_caps.items() if k == j},
+            control=params.bind("arm", self.arms[0]) if j in self.limits else "",
+            arm=self.arm(params),
+            wide=self.wide,
+            mature={} if window is None else {j: params.bind("mature", self.as_of_us - window)},
+        )
+        return row_measure(j, self.measures[j], rules)
+
+    @cached_property
+    def all_caps(self) -> Mapping[int, float]:
+        """Return the caps, the ones of the spec and the frozen ones."""
+        return {**{j: m.cap for j, m in enumerate(self.measures) if m.cap is not None}, **self.caps}
+
+    # -- the calls -----------------------------------------------------------------------------------------------
+
+    def params(self) -> Params:
+        """Return the parameters that every reading of calls has."""
+        return Params(experiment=self.experiment, max_file=self.max_file, start=self.start_us, as_of=self.as_of_us)
+
+    def calls(
+        self, params: Params, tallies: Mapping[str, Tally], *, manifest: bool = False, segment: str | None = None,
+        until_us: int | None = None,
+    ) -> str:  # fmt: skip
+        """Return the query of the calls: unit_id, arm, ts_us, head_us, head, stage, not_randomised and the tallies by name.
+
+        Args:
+            params: Gets the values.
+            tallies: Column name -> what it holds.
+            manifest: Add what each call ran.
+            segment: Expression (over `i`) of the segment that a call belongs to.
+            until_us: Leave later calls out.
+        """
+        scored = any(t.scored for t in tallies.values()) and self.facts.scores
+        if not scored:
+            tallies = {n: t if not t.scored else _without_scores(t) for n, t in tallies.items()}
+        more = "" if until_us is None else f"\n  and i.ts_us <= {params.bind('until', until_us)}"
+        repeated = "i.request_id is not null and i.request_id in (select request_id from repeated_request)"
+        columns = [
+            f"{self.unit_key} as unit_id", f"{self.arm(params)} as arm", "i.ts_us", "i.ts_us as head_us", "1 as head",
+            f"{self._stage('i.ts_us', params)} as stage", f"{self._by_default} = 1 as not_randomised",
+        ]  # fmt: skip
+        if manifest:
+            columns += [f'i."{f}"' for f in MANIFEST_FIELDS]
+        if segment is not None:
+            columns.append(f"{segment} as segment")
+        single = self._select(
+            params,
+            [*columns, *(f"{t.single} as {n}" for n, t in tallies.items())],
+            scored=scored,
+            more=more + (f"\n  and not ({repeated})" if self.facts.repeated else ""),
+        )
+        if not self.facts.repeated:
+            return single
+        raw = sorted(
+            {"interaction_id", "ts_us", "attempt", "model", *self._columns, *(MANIFEST_FIELDS if manifest else ())}
+        )
+        inner = [
+            f"{self.unit_key} as unit_key", f"{self.arm(params)} as arm", "coalesce(i.request_id, i.interaction_id) as request_key",
+            f"{self._by_default} as by_default", *(f'i."{c}"' for c in raw),
+        ]  # fmt: skip
+        if segment is not None:
+            inner.append(f"{segment} as segment")
+        outer = [
+            "c.unit_key as unit_id", "c.arm", "c.ts_us", "c.head_us", "case when c.call_rank = 1 then 1 end as head",
+            f"{self._stage('c.head_us', params)} as stage", "c.any_by_default = 1 as not_randomised",
+        ]  # fmt: skip
+        outer += [f'c."{f}"' for f in MANIFEST_FIELDS] if manifest else []
+        outer += ["c.segment"] if segment is not None else []
+        several = fill(
+            "attempts",
+            columns=", ".join([*outer, *(f"{t.attempt} as {n}" for n, t in tallies.items())]),
+            calls=self._select(params, inner, scored=False, more=more + f"\n  and {repeated}"),
             call_order="asc" if self.call_order == "first" else "desc",
-            score_sums="".join(self._score_sums(j, m, params) for j, m in wanted if m.score),
-            measures=_more(text for j, m in wanted for text in self._row_measure(j, m)),
-            totals=_more(
-                f"cast({_unit_total(f'{source}{j}', capped)} as bigint) as {name}{j}"
-                for j, m in wanted
-                for name, source, capped in (("c", "x", m.cap_at_one), ("d", "y", m.per_unit_total))
-            ),
-        ), params
+            head_time="min" if self.call_order == "first" else "max",
+            scores="\nleft join scored s on s.interaction_id = c.interaction_id" if scored else "",
+        )
+        return f"{single}\nunion all\n{several}"
+
+    def _select(self, params: Params, columns: Sequence[str], *, scored: bool, more: str) -> str:
+        joins, belongs = "", ["i.experiment_id = $experiment"]
+        if self.facts.assignments:
+            joins = (
+                f"\nleft join assigned a on a.unit_id = {self.unit_key} and a.from_us <= i.ts_us"
+                " and (a.until_us is null or i.ts_us < a.until_us)"
+            )
+            belongs.append("a.variant is not null")
+        if scored:
+            joins += "\nleft join scored s on s.interaction_id = i.interaction_id"
+        if self.derive_arms:
+            belongs += [f"({self._manifest_condition(arm, params)})" for arm in self.manifests]
+        if self.units is not None:
+            more += f'\n  and {self.unit_key} in (select unit_id from "{self.units}")'
+        if self.without is not None:
+            more += f'\n  and {self.unit_key} not in (select unit_id from "{self.without}")'
+        if self.nameless:
+            more += f"\n  and {self.unit_key} is null"
+        if self.since is not None:
+            file, seen = (params.bind("since", value) for value in self.since)
+            more += f"\n  and (i.file_id > {file} or i.ts_us > {seen})"
+        return fill(
+            "calls", columns=", ".join(columns), interaction=self.interaction(), joins=joins,
+            belongs=belongs[0] if len(belongs) == 1 else f"({' or '.join(belongs)})",
+            where=f"({self.where.sql('i')})" if self.where else "true", more=more,
+        )  # fmt: skip
+
+    def interaction(self) -> str:
+        """Return the relation of the logged calls; a call that two sources logged is one row of what both say."""
+        if not self.facts.twins:
+            return "interaction"
+        columns = ", ".join(f'"{c}"' for c in sorted({*_ALWAYS, "model", *self._columns, *MANIFEST_FIELDS}))
+        return (
+            f"(\n  select {columns} from interaction x\n"
+            "  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id\n"
+            "    and w.file_id <= $max_file and w.until_file > $max_file)\n"
+            f"  union all\n  select {columns} from merged_interaction where file_id <= $max_file and until_file > $max_file\n)"
+        )
+
+    def score_target(self) -> str:
+        """Return the relation of what each score belongs to; a score of a doubled call belongs to the merged one."""
+        if not self.facts.twins:
+            return "score_target"
+        return (
+            "(\n    select t.score_id, coalesce(w.merged_id, t.interaction_id) as interaction_id, t.file_id, t.until_file\n"
+            "    from score_target t\n"
+            "    left join twin w on w.interaction_id = t.interaction_id and w.file_id <= $max_file and w.until_file > $max_file\n  )"
+        )
+
+    @property
+    def unit_key(self) -> str:
+        """Return the expression of a row's unit."""
+        return {
+            "user": 'i."unit_id"',
+            "session": 'i."session_id"',
+            "request": 'coalesce(i."request_id", i."interaction_id")',
+        }[self.unit]
+
+    def arm(self, params: Params) -> str:
+        """Return the expression of a row's arm."""
+        cases = ["when i.experiment_id = $experiment and i.variant is not null then i.variant"]
+        if self.facts.assignments:
+            cases.append("when a.variant is not null then a.variant")
+        elif not self.derive_arms:
+            return "i.variant"  # every row is of the experiment
+        if self.derive_arms:
+            cases += [
+                f"when {self._manifest_condition(arm, params)} then {params.bind('arm', arm)}" for arm in self.manifests
+            ]
+        return f"case {' '.join(cases)} end"
+
+    @property
+    def _by_default(self) -> str:
+        return "coalesce(a.by_default, 0)" if self.facts.assignments else "0"
+
+    def _stage(self, moment: str, params: Params) -> str:
+        steps = [
+            f"when {moment} >= {params.bind('stage_start', at)} then {k}"
+            for k, at in reversed(list(enumerate(self.stage_starts_us, start=1)))
+        ]
+        return f"case {' '.join(steps)} else 0 end" if steps else "0"
 
     @cached_property
     def _columns(self) -> frozenset[str]:
-        return frozenset().union(*(m.columns for m in self.measures)) if self.measures else frozenset()
+        read = frozenset().union(*(m.columns for m in self.measures)) if self.measures else frozenset[str]()
+        return read | self.extra | (self.where.columns if self.where else frozenset[str]())
 
-    def _manifest_condition(self, arm: str, params: dict[str, Any]) -> str:
+    def _manifest_condition(self, arm: str, params: Params) -> str:
         fields = self.manifests[arm]
-        return " and ".join(
-            f'i."{name}" = {_bind(params, "manifest", value)}' for name, value in sorted(fields.items())
+        return " and ".join(f'i."{name}" = {params.bind("manifest", value)}' for name, value in sorted(fields.items()))
+
+    # -- before the calls ----------------------------------------------------------------------------------------
+
+    def assigned(self) -> Query:
+        """Return the query of what every unit was assigned; kept as `assigned`."""
+        some = f' and unit_id in (select unit_id from "{self.units}")' if self.units is not None else ""
+        params = {"experiment": self.experiment, "max_file": self.max_file, "as_of": self.as_of_us}
+        return query(fill("assigned", some_units=some), params)
+
+    def score_table(self) -> Query:
+        """Return the query of the scores an interaction has; kept as `scored`."""
+        params = Params(max_file=self.max_file, as_of=self.as_of_us)
+        sums = "".join(score_sums(j, self.measures[j], params) for j in self.scored)
+        names = params.bind_all("score", sorted({str(self.measures[j].score) for j in self.scored}))
+        some = ""
+        if self.units is not None or self.nameless:
+            which = (
+                f"{self.unit_key} is null"
+                if self.nameless
+                else f'{self.unit_key} in (select unit_id from "{self.units}")'
+            )
+            calls = f"select i.interaction_id from {self.interaction()} i where {which}"
+            some = f"\n    and t.interaction_id in ({calls})"
+        return query(
+            fill("scored", score_sums=sums, names=names, score_target=self.score_target(), some_units=some), params
         )
 
-    @staticmethod
-    def _score_sums(j: int, measure: Measure, params: dict[str, Any]) -> str:
-        match = f"name = {_bind(params, 'score', measure.score)}"
-        if measure.scorer_kind:
-            match += f" and scorer_kind = {_bind(params, 'scorer', measure.scorer_kind)}"
-        return (
-            f",\n    cast(sum(case when {match} then {_fixed('value', measure.scale)} else 0 end) as bigint) as sx{j}"
-            f",\n    cast(sum(case when {match} then 1 else 0 end) as bigint) as sy{j}"
-        )
-
-    def _row_measure(self, j: int, m: Measure) -> list[str]:
-        if m.score:
-            return [f"coalesce(s.sx{j}, 0) as x{j}", f"coalesce(s.sy{j}, 0) as y{j}"]
-        assert m.numerator is not None
-        head = "" if m.per == "call" else "c.call_rank = 1 and "
-        value = m.numerator.sql("c")
-        request = "over (partition by c.unit_key, c.arm, c.request_key)"
-        add_up = self.call_order == "sum" and m.per != "call"
-        if m.quantile:
-            known, total = _number(value), f"({value})"
-            if add_up:
-                total = f"sum(case when {known} then {value} end) {request}"
-                known = f"{total} is not null"
-            return [f"case when {head}{known} then cast({total} as double) end as v{j}"]
-        if m.event:
-            return [
-                f"case when {head}({value}) then 1 else 0 end as x{j}",
-                f"case when {head}({value}) is not null then 1 else 0 end as y{j}",
-            ]
-        if m.denominator is not None:
-            below = m.denominator.sql("c")
-            known = f"{'' if add_up else head}{_number(value)} and {_number(below)}"
-            return [
-                f"case when {known} then {_fixed(f'({value})', m.scale)} else 0 end as x{j}",
-                f"case when {known} then {_fixed(f'({below})', m.scale)} else 0 end as y{j}",
-            ]
-        known = _number(value)
-        count = f"case when {head}{known} then 1 else 0 end"
-        if add_up:
-            count = f"case when c.call_rank = 1 then max(case when {known} then 1 else 0 end) {request} else 0 end"
-        return [
-            f"case when {'' if add_up else head}{known} then {_fixed(f'({value})', m.scale)} else 0 end as x{j}",
-            f"{count} as y{j}",
-        ]
-
-    # -- unit steps and what is summed over them -----------------------------------------------------------------
-
-    def unit_metric(self, thresholds: Mapping[int, tuple[float, float]]) -> tuple[str, dict[str, Any]]:
-        """Return the query of the unit-step table; quantile metrics need their frozen thresholds (control, treatment)."""
-        params: dict[str, Any] = {}
-        control = _bind(params, "arm", self.arms[0])
-        arms = ", ".join([control, *(_bind(params, "arm", arm) for arm in self.arms[1:])])
-        hourly, running, steps = [], [], []
-        for j, m in enumerate(self.measures):
-            if m.quantile:
-                if j not in thresholds:
-                    continue
-                low, high = (_bind(params, f"threshold{j}_", t) for t in thresholds[j])
-                x = f"case when v{j} > (case when arm = {control} then {low} else {high} end) then 1 else 0 end"
-                y = f"case when v{j} is null then 0 else 1 end"
-            else:
-                x, y = f"x{j}", f"y{j}"
-            for name, source in (("x", x), ("y", y)):
-                hourly.append(f"cast(sum({source}) as bigint) as {name}{j}")
-                over = "over (partition by unit_id, arm, stage order by bucket rows between unbounded preceding and current row)"
-                running.append(f"{name}{j} as d{name}{j}, cast(sum({name}{j}) {over} as bigint) as c{name}{j}")
-                capped = m.cap_at_one if name == "x" else m.per_unit_total
-                after, before = f"c{name}{j}", f"c{name}{j} - d{name}{j}"
-                if capped:
-                    after, before = f"least({after}, 1)", f"least({before}, 1)"
-                steps.append(f"cast({after} as bigint) as a{name}{j}, cast({before} as bigint) as b{name}{j}")
-            if m.covariate:  # known before the unit came, so all of it arrives with the first visit to a cell
-                steps += [
-                    f"cast(coalesce({c}{j}, 0) as bigint) as a{c}{j}, "
-                    f"cast(case when visit = 1 then 0 else coalesce({c}{j}, 0) end as bigint) as b{c}{j}"
-                    for c in "cd"
-                ]
-        return fill(
-            "unit_metric", arms=arms, hourly_sums=_more(hourly), running_sums=_more(running), after_before=_more(steps),
-            join_history="\nleft join history on past_unit = unit_id" if self.has_covariates else "",
-        ), params  # fmt: skip
-
-    def active(self, thresholds: Mapping[int, tuple[float, float]]) -> list[int]:
-        """Return the metrics that have columns in the unit-step table."""
-        return [j for j, m in enumerate(self.measures) if not m.quantile or j in thresholds]
-
-    def letters(self, metric: int) -> str:
-        """Return the unit columns of a metric: numerator x and denominator y, and their history c and d for a covariate."""
-        return "xycd" if self.measures[metric].covariate else "xy"
-
-    def cell_sums(self, metrics: Sequence[int]) -> str:
-        """Return the query of sums per cell and hour."""
-        return fill("cell_sums", sums=_more(
-            f"cast(sum(a{c}{j} - b{c}{j}) as decimal(38,0)) as {c}{j}" for j in metrics for c in self.letters(j)
-        ))  # fmt: skip
-
-    def pair_moments(self, metrics: Sequence[int]) -> str:
-        """Return the query of products per pair of cells and hour: 4 a metric, 16 with a covariate."""
-        products = [(f"{c}{j}", f"{d}{j}") for j in metrics for c in self.letters(j) for d in self.letters(j)]
-        own = [_total(f"{_wide('a' + c)} * a{d} - {_wide('b' + c)} * b{d}", f"{c[0]}{d}") for c, d in products]
-        cross = [_total(f"{_wide('p.' + c)} * (q.a{d} - q.b{d})", f"{c[0]}{d}") for c, d in products]
-        closed = [f"cast(sum(a{c}{j} - b{c}{j}) as bigint) as {c}{j}" for j in metrics for c in self.letters(j)]
-        return fill("pair_moments", closed_sums=_more(closed), own_products=_more(own), cross_products=_more(cross))
-
-    @staticmethod
-    def first_event(metrics: Sequence[int], *, absence: Sequence[int] = ()) -> str:
-        """Return the query of first events and event-free denominators per cell and hour.
-
-        For the metrics in `absence` the bad event is that the good one did not happen (a format that is not valid).
-        """
-        at = "bucket * 1000 + stage"
-
-        def happened(j: int, table: str = "") -> str:
-            x = f"{table}ax{j} - {table}bx{j}"
-            return f"{table}ay{j} - {table}by{j} > {x}" if j in absence else f"{x} > 0"
-
-        firsts = [f"min(case when {happened(j)} then {at} end) as f{j}" for j in metrics]
-        here = "u.bucket * 1000 + u.stage"
-        counts = [
-            f"cast(sum(case when f.f{j} = {here} and {happened(j, 'u.')} then 1 else 0 end) as bigint) as event{j},\n"
-            f"  cast(sum(case when f.f{j} is null or {here} <= f.f{j} then u.ay{j} - u.by{j} else 0 end) as bigint) as risk{j}"
-            for j in metrics
-        ]
-        return fill("first_event", firsts=_more(firsts), counts=_more(counts))
-
-    def warm_up_moments(self) -> str:
-        """Return the query of unit-level sums and products over the warm-up, for metrics that are not quantiles."""
-        metrics = [j for j, m in enumerate(self.measures) if not m.quantile]
-        sums = []
-        for j in metrics:
-            m = self.measures[j]
-            for c, capped in (("x", m.cap_at_one), ("y", m.per_unit_total)):
-                sums.append(f"cast({_unit_total(f'{c}{j}', capped)} as bigint) as {c}{j}")
-        products = [f"cast(coalesce(sum({c}{j}), 0) as decimal(38,0)) as {c}{j}" for j in metrics for c in "xy"]
-        products += [
-            _total(f"{_wide(c + str(j))} * {d}{j}", f"{c}{d}{j}")
-            for j in metrics
-            for c, d in (("x", "x"), ("x", "y"), ("y", "y"))
-        ]
-        return fill("warm_up_moments", hourly_sums=_more(sums), products=_more(products))
-
-    def arms_in_logs(self) -> tuple[str, dict[str, Any]]:
+    def arms_in_logs(self) -> Query:
         """Return the query that counts rows of the logs which name an arm."""
-        sql, params = self.named("arms_in_logs")
-        return sql, {**params, "experiment": self.experiment, "max_file": self.max_file, "as_of": self.as_of_us}
+        params = Params(experiment=self.experiment, max_file=self.max_file, as_of=self.as_of_us)
+        return query(fill("arms_in_logs", arms=params.bind_all("arm", self.arms)), params)
 
-    def named(self, name: str) -> tuple[str, dict[str, Any]]:
-        """Return a query whose only slot is the list of arms."""
-        params: dict[str, Any] = {}
-        return fill(name, arms=", ".join(_bind(params, "arm", arm) for arm in self.arms)), params
+    def population(self) -> Query:
+        """Return the query of the calls by what became of them and what they ran.
+
+        With it comes what a cheap look at every number tells: `largest_*`, the largest one to be added up (is a double
+        exact?), and `requests_*` or `calls_*`, how many have the flag (all? then the count of requests or calls says it);
+        and by metric `known_*`, rows that can tell, `young_*`, rows that are not mature, `touched_*`, rows above the cap.
+        """
+        params = self.params()
+        tallies = self.tallies(params)
+        looks = [f"max(abs({n})) as largest_{n}" for n, t in tallies.items() if t.how == "real"]
+        looks += [f"count({n}) as {t.per}_{n}" for n, t in tallies.items() if t.how == "flag"]
+        looks += self._row_counts(params, tallies)
+        calls = self.calls(params, tallies, manifest=True)
+        fields = ", ".join(f'"{f}"' for f in MANIFEST_FIELDS)
+        looks_text = "".join(f",\n  {look}" for look in looks)
+        return query(fill("population", fields=fields, looks=looks_text, calls=calls), params)
+
+    def _row_counts(self, params: Params, tallies: dict[str, Tally]) -> list[str]:
+        """Return the columns that count a metric's rows; what they read besides is added to `tallies`."""
+        names = {tally: name for name, tally in tallies.items()}
+        counts: list[str] = []
+        for j in self.active:
+            measure, row = self.measures[j], self.row(j, params)
+            if measure.part:
+                continue
+            told = names[row.y]
+            known = f"case when {told} > 0 then 1 end" if measure.score and not measure.event else told
+            counts.append(f"count({known}) as known_{j}")
+            if measure.mature_us is not None:
+                until = params.bind("mature", self.as_of_us - measure.mature_us)
+                young = f"ts_us > {until}" if measure.per == "call" else f"head is not null and head_us > {until}"
+                counts.append(f"count(case when {young} then 1 end) as young_{j}")
+            if j in self.all_caps and row.value is not None:
+                tallies[f"v{j}"] = row.value
+                cap = params.bind("cap", self.all_caps[j])
+                counts.append(f"count(case when v{j} > {cap} then 1 end) as touched_{j}")
+        return counts
+
+    def tallies(self, params: Params, metrics: Sequence[int] | None = None) -> dict[str, Tally]:
+        """Return what is read off a row, by column: metrics that read the same share a column."""
+        found: dict[Tally, str] = {}
+        for j in self.active if metrics is None else metrics:
+            row = self.row(j, params)
+            for tally in (row.x, row.y):
+                found.setdefault(tally, f"t{len(found)}")
+        return {name: tally for tally, name in found.items()}
+
+    def at(self, **changes: Any) -> Scan:
+        """Return the scan with other settings."""
+        return replace(self, **changes)
 
 
-def manifest_query(scan: Scan) -> tuple[str, dict[str, Any]]:
-    """Return the query that counts calls by arm and manifest."""
-    params: dict[str, Any] = {}
-    arms = ", ".join(_bind(params, "arm", arm) for arm in scan.arms)
-    return fill("manifest", arms=arms, fields=", ".join(f'"{f}"' for f in MANIFEST_FIELDS)), params
+def score_sums(j: int, measure: Measure, params: Params) -> str:
+    """Return the columns of a metric's scores: sum and count."""
+    match = f"name = {params.bind('score', measure.score)}"
+    if measure.scorer_kind:
+        match += f" and scorer_kind = {params.bind('scorer', measure.scorer_kind)}"
+    return (
+        f",\n    cast(sum(case when {match} then {fixed('value', measure.scale)} else 0 end) as bigint) as sx{j}"
+        f",\n    cast(sum(case when {match} then 1 else 0 end) as bigint) as sy{j}"
+    )
 
 
-def _bind(params: dict[str, Any], stem: str, value: Any) -> str:
-    """Add a parameter under a free name and return its placeholder; the same value is bound once."""
-    for name, bound in params.items():
-        if name.startswith(stem) and type(bound) is type(value) and bound == value:
-            return f"${name}"
-    name = f"{stem}_{sum(n.startswith(stem) for n in params)}"
-    params[name] = value
-    return f"${name}"
-
-
-def _more(parts: Any) -> str:
-    """Return further columns, each on a line, with the comma in front."""
-    return "".join(f",\n  {part}" for part in parts)
-
-
-def _fixed(value: str, scale: int) -> str:
-    """Return a number as fixed-point BIGINT, rounded half up the same way on every engine."""
-    return f"cast(floor({value} * {scale} + 0.5) as bigint)"
-
-
-def _number(value: str) -> str:
-    """Return the condition that an expression is a finite number: NaN compares as the largest, NULL as unknown."""
-    return f"abs({value}) < 1e308"
-
-
-def _unit_total(column: str, capped: bool) -> str:
-    """Return a unit's sum of a column, at most 1 where a unit counts once."""
-    return f"least(sum({column}), 1)" if capped else f"sum({column})"
-
-
-def _wide(column: str) -> str:
-    return f"cast({column} as decimal(38,0))"
-
-
-def _total(product: str, name: str) -> str:
-    """Return an exact sum of products; a sum over no rows is zero, not NULL."""
-    return f"cast(coalesce(sum({product}), 0) as decimal(38,0)) as {name}"
+def _without_scores(tally: Tally) -> Tally:
+    """Return what a row without any score says: the tables of scores are not joined."""
+    texts = [re.sub(r"\bs\.s([xy])\d+\b", "cast(null as bigint)", text) for text in (tally.single, tally.attempt)]
+    return Tally(texts[0], texts[1], tally.how, per=tally.per)

@@ -16,6 +16,8 @@ from abtest.store.engines.duckdb import DuckDBEngine
 from abtest.store.files import load_sql, sql_root
 
 if TYPE_CHECKING:
+    from abtest.ingest import Format
+    from abtest.records import AnyRecord
     from abtest.store.load import IngestReport
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -49,6 +51,7 @@ class Store:
         self._con = self._connect(wait)
         try:
             self._con.execute("SET TimeZone='UTC'")
+            self._con.execute("SET enable_progress_bar = false")  # it would draw on stdout
             self._migrate()
         except BaseException:
             self._con.close()
@@ -88,11 +91,27 @@ class Store:
         source: str = "auto",
         keep_text: bool = False,
         progress: Callable[[str, int, int], None] | None = None,
+        fmt: Format | None = None,
+        transform: Callable[[AnyRecord], AnyRecord] | None = None,
+        final: bool = True,
+        max_expansion: float = 500.0,
+        max_bytes: int = 1 << 40,
     ) -> IngestReport:
-        """Read log files, folders or globs into the store; see `abtest.store.load.load`."""
+        """Read log files, folders, globs or stdin ("-") into the store; see `abtest.store.load.load`."""
         from abtest.store.load import load
 
-        return load(self._con, paths, source=source, keep_text=keep_text, progress=progress)
+        return load(
+            self._con,
+            paths,
+            source=source,
+            keep_text=keep_text,
+            progress=progress,
+            fmt=fmt,
+            transform=transform,
+            final=final,
+            max_expansion=max_expansion,
+            max_bytes=max_bytes,
+        )
 
     def newest_us(self) -> int | None:
         """Return the time of the newest event (call, assignment, score) in microseconds since 1970; None for an empty store."""
@@ -193,10 +212,12 @@ class Store:
                 file=str(self.path),
                 hint="open it once for writing: `abtest status`",
             )
-        for number in range(have + 1, known + 1):
+        for number, name in _migrations().items():
+            if number <= have:
+                continue
             self._con.execute("begin")
             try:
-                self._con.execute(load_sql(f"migrations/{_migrations()[number]}"))
+                self._con.execute(load_sql(f"migrations/{name}"))
                 self._con.execute("create table if not exists schema_version (version integer not null)")
                 self._con.execute("delete from schema_version")
                 self._con.execute("insert into schema_version values ($v)", {"v": number})

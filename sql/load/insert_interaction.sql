@@ -16,4 +16,4 @@ SELECT
     s.tools_sha256, s.system_fingerprint, s.repeat, s.error_type, s.http_status, s.cache_hit, s.attempt,
     s.response_chars, s.attributes, s.source, s.file_id
 FROM load_interaction s
-WHERE NOT EXISTS (SELECT 1 FROM load_known k WHERE k.pos = s.pos)
+WHERE NOT EXISTS (SELECT 1 FROM load_known k WHERE k.pos = s.rowid)

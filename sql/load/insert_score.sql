@@ -8,4 +8,4 @@ SELECT
     s.interaction_id, s.request_id, s.variant, s.trace_id, s.span_id, s.provider_response_id, s.explanation,
     s.error_type, s.source, s.file_id
 FROM load_score s
-WHERE NOT EXISTS (SELECT 1 FROM load_known k WHERE k.pos = s.pos)
+WHERE NOT EXISTS (SELECT 1 FROM load_known k WHERE k.pos = s.rowid)

@@ -1,10 +1,5 @@
--- Takes the surest key that means exactly one interaction. $file_id: since when it is known.
-INSERT INTO score_target (score_id, interaction_id, file_id)
-SELECT c.score_id, c.interaction_id, $file_id
-FROM load_candidate c
-JOIN (
-    SELECT u.score_id, MIN(u.step) AS step
-    FROM load_candidate u
-    WHERE u.n = 1
-    GROUP BY u.score_id
-) best ON best.score_id = c.score_id AND best.step = c.step
+-- What the open scores mean since this load, where it is news.
+INSERT INTO score_target (score_id, interaction_id, file_id, until_file)
+SELECT f.score_id, f.interaction_id, $file_id, $open
+FROM load_found f
+WHERE NOT EXISTS (SELECT 1 FROM score_target t WHERE t.score_id = f.score_id AND t.until_file = $open)

@@ -2,7 +2,7 @@
 -- differs: the columns in which such a row disagrees with the one that counts; empty for a plain duplicate.
 CREATE OR REPLACE TEMP TABLE load_known AS
 WITH repeated AS (
-    SELECT interaction_id, MIN(pos) AS pos
+    SELECT interaction_id, MIN(rowid) AS pos
     FROM load_interaction
     GROUP BY interaction_id
     HAVING COUNT(*) > 1
@@ -21,7 +21,7 @@ counts AS (
     JOIN load_match m ON m.row_id = t.rowid
     UNION ALL
     SELECT
-        l.pos,
+        l.rowid AS pos,
         l.interaction_id, l.ts_us, l.model, l.unit_id, l.experiment_id, l.variant, l.request_id, l.exposed, l.turn,
         l.session_id, l.trace_id, l.span_id, l.provider_response_id, l.surface, l.environment, l.operation,
         l.provider, l.model_version, l.prompt_name, l.prompt_version, l.prompt_sha256, l.embedding_model_version,
@@ -30,14 +30,14 @@ counts AS (
         l.stream, l.params_sha256, l.tools_sha256, l.system_fingerprint, l.repeat, l.error_type, l.http_status,
         l.cache_hit, l.attempt, l.response_chars, l.attributes
     FROM load_interaction l
-    JOIN repeated r ON r.pos = l.pos
+    JOIN repeated r ON r.pos = l.rowid
     WHERE NOT EXISTS (
         SELECT 1 FROM load_match m
         WHERE m.interaction_id = l.interaction_id
     )
 )
 SELECT
-    s.pos, s.size, s.file_id, s.line, s.byte_offset, s.source,
+    s.rowid AS pos, s.place, s.size, s.file_id, s.line, s.byte_offset, s.source,
     CONCAT_WS(
         ', ',
         CASE WHEN s.ts_us IS DISTINCT FROM c.ts_us THEN 'ts' END,
@@ -90,4 +90,4 @@ SELECT
     ) AS differs
 FROM load_interaction s
 JOIN counts c ON c.interaction_id = s.interaction_id
-WHERE s.pos > c.pos
+WHERE s.rowid > c.pos

@@ -2,7 +2,7 @@
 -- differs: the columns in which such a row disagrees with the one that counts; empty for a plain duplicate.
 CREATE OR REPLACE TEMP TABLE load_known AS
 WITH repeated AS (
-    SELECT score_id, updated_us, MIN(pos) AS pos
+    SELECT score_id, updated_us, MIN(rowid) AS pos
     FROM load_score
     GROUP BY score_id, updated_us
     HAVING COUNT(*) > 1
@@ -17,19 +17,19 @@ counts AS (
     JOIN load_match m ON m.row_id = t.rowid
     UNION ALL
     SELECT
-        l.pos,
+        l.rowid AS pos,
         l.score_id, l.ts_us, l.name, l.scorer_kind, l.value, l.label, l.scorer_id, l.label_probability, l.updated_us,
         l.interaction_id, l.request_id, l.variant, l.trace_id, l.span_id, l.provider_response_id, l.explanation,
         l.error_type
     FROM load_score l
-    JOIN repeated r ON r.pos = l.pos
+    JOIN repeated r ON r.pos = l.rowid
     WHERE NOT EXISTS (
         SELECT 1 FROM load_match m
         WHERE m.score_id = l.score_id AND m.updated_us IS NOT DISTINCT FROM l.updated_us
     )
 )
 SELECT
-    s.pos, s.size, s.file_id, s.line, s.byte_offset, s.source,
+    s.rowid AS pos, s.place, s.size, s.file_id, s.line, s.byte_offset, s.source,
     CONCAT_WS(
         ', ',
         CASE WHEN s.ts_us IS DISTINCT FROM c.ts_us THEN 'ts' END,
@@ -50,4 +50,4 @@ SELECT
     ) AS differs
 FROM load_score s
 JOIN counts c ON c.score_id = s.score_id AND c.updated_us IS NOT DISTINCT FROM s.updated_us
-WHERE s.pos > c.pos
+WHERE s.rowid > c.pos

@@ -1,6 +1,6 @@
 -- Which staged assignments are stored already: all columns are the same.
 CREATE OR REPLACE TEMP TABLE load_match AS
-SELECT l.pos
+SELECT l.rowid AS pos
 FROM load_assignment l
 WHERE EXISTS (
     SELECT 1 FROM assignment t

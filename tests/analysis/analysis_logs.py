@@ -78,9 +78,10 @@ class Case:
 # Metrics of the random cases. The oracle knows the same ones in Python (see analysis_oracle.FUNCTIONS).
 METRICS: list[Record] = [
     {"name": "refusal", "kind": "proportion", "event": "refused", "better": "lower", "guardrail": {"margin": {"points": 0.01}}},
-    {"name": "slow", "kind": "proportion", "event": "latency_ms > 2000 AND NOT refused", "better": "lower", "per": "call"},
-    {"name": "format", "kind": "proportion", "event": "format_ok", "better": "higher"},
-    {"name": "unit_error", "kind": "proportion", "event": "is_error", "better": "lower", "per": "unit"},
+    {"name": "slow", "kind": "proportion", "event": "latency_ms > 2000 AND NOT refused", "better": "lower", "per": "call",
+     "guardrail": {"margin": {"points": 0.01}}},
+    {"name": "format", "kind": "proportion", "event": "format_ok", "better": "higher", "guardrail": {"margin": {"points": 0.01}}},
+    {"name": "unit_error", "kind": "proportion", "event": "is_error", "better": "lower", "per": "unit", "guardrail": {"margin": {"points": 0.01}}},
     {"name": "unit_format", "kind": "proportion", "event": "format_ok", "better": "higher", "per": "unit"},
     {"name": "tier", "kind": "proportion", "event": "attributes ->> 'tier' = 'pro' OR refused IS NULL", "better": "lower"},
     {"name": "latency", "kind": "mean", "value": "latency_ms", "better": "lower"},

@@ -88,8 +88,8 @@ FUNCTIONS: dict[str, Callable[[Record], Any]] = {
 
 
 def fixed(value: float, scale: int) -> int:
-    """Round half up to a multiple of 1/scale."""
-    return value * scale if isinstance(value, int) else math.floor(value * scale + 0.5)
+    """Round to a multiple of 1/scale, ties to even."""
+    return value * scale if isinstance(value, int) else round(value * scale)
 
 
 def scale_of(metric: Record) -> int:
@@ -124,6 +124,7 @@ class Oracle:
 
     def __init__(self, spec: Record, records: Iterable[Record], as_of: int) -> None:
         self.spec, self.metrics = spec, spec["metrics"]
+        self.grid_hours: int | None = None
         self.arms = [spec["control"], *spec["treatments"]]
         self.allocation = [(us(a["at"]), a["share"]) for a in spec.get("allocation", [])]
         begun = [row for row in self.allocation if row[0] <= as_of] or self.allocation[:1]
@@ -312,28 +313,32 @@ class Oracle:
         per_unit = m.get("per") == "unit"
         return m["kind"] == "proportion" and per_unit, m["kind"] == "count" or per_unit
 
-    def unit_sums(self, j: int, hour: int) -> dict[tuple[str, str, int], tuple[int, int]]:
-        """Return (unit, arm, stage) -> (x, y) of everything up to the end of the hour."""
+    def look(self, c: Call) -> int:
+        """Return the name of the stretch of time in which a call fell; `grid_hours` None: stages alone."""
+        return c.stage if self.grid_hours is None else c.stage * 10_000_000 + c.hour // self.grid_hours
+
+    def unit_sums(self, j: int, look: int) -> dict[tuple[str, str, int], tuple[int, int]]:
+        """Return (unit, arm, stage) -> (x, y) of everything up to a look."""
         cap_x, cap_y = self.capped(j)
         sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
         for c in self.clean:
-            if c.hour <= hour:
+            if self.look(c) <= look:
                 sums[c.cell][0] += c.x[j]
                 sums[c.cell][1] += c.y[j]
         return {k: (min(x, 1) if cap_x else x, min(y, 1) if cap_y else y) for k, (x, y) in sums.items()}
 
-    def cells(self, j: int, hour: int) -> dict[Cell, tuple[int, int, int]]:
+    def cells(self, j: int, look: int) -> dict[Cell, tuple[int, int, int]]:
         """Return (arm, stage) -> (units, x, y)."""
         out: dict[Cell, list[int]] = defaultdict(lambda: [0, 0, 0])
-        for (_, arm, stage), (x, y) in self.unit_sums(j, hour).items():
+        for (_, arm, stage), (x, y) in self.unit_sums(j, look).items():
             for i, more in enumerate((1, x, y)):
                 out[arm, stage][i] += more
         return {k: (n, x, y) for k, (n, x, y) in out.items()}
 
-    def pairs(self, j: int, hour: int) -> dict[tuple[Cell, Cell], tuple[int, int, int, int]]:
+    def pairs(self, j: int, look: int) -> dict[tuple[Cell, Cell], tuple[int, int, int, int]]:
         """Return pair of cells (earlier stage first) -> (xx, xy, yx, yy), summed over units."""
         units: dict[str, list[tuple[Cell, int, int]]] = defaultdict(list)
-        for (unit, arm, stage), (x, y) in self.unit_sums(j, hour).items():
+        for (unit, arm, stage), (x, y) in self.unit_sums(j, look).items():
             units[unit].append(((arm, stage), x, y))
         out: dict[tuple[Cell, Cell], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         for cells in units.values():
@@ -345,19 +350,22 @@ class Oracle:
         return {k: (v[0], v[1], v[2], v[3]) for k, v in out.items()}
 
     def first_events(self, j: int) -> dict[tuple[str, int, int], tuple[int, int]]:
-        """Return (arm, stage, hour) -> (units with their first bad event, denominators of units still without one)."""
-        cap_x, cap_y = self.capped(j)
+        """Return (arm, stage, hour) -> (units with their first bad event, what units still without one sent).
+
+        For a proportion of requests or calls the second number is its denominator. Where units are counted the share is
+        the configured one and needs no denominator: the number says how many requests could tell, and only makes batches.
+        """
+        cap_x, _ = self.capped(j)
         absence = self.metrics[j]["better"] == "higher"
         steps: dict[str, list[tuple[int, int, str, int, int]]] = defaultdict(list)
         for unit, arm, stage in {c.cell for c in self.clean}:
             mine = [c for c in self.clean if c.cell == (unit, arm, stage)]
-            done = [0, 0]
+            done = 0
             for hour in sorted({c.hour for c in mine}):
                 gained = [sum(c.x[j] for c in mine if c.hour == hour), sum(c.y[j] for c in mine if c.hour == hour)]
-                for i, cap in enumerate((cap_x, cap_y)):
-                    if cap:
-                        gained[i] = min(done[i] + gained[i], 1) - done[i]
-                    done[i] += gained[i]
+                if cap_x:
+                    gained[0] = min(done + gained[0], 1) - done
+                done += gained[0]
                 steps[str(unit)].append((hour, stage, str(arm), gained[0], gained[1]))
         out: dict[tuple[str, int, int], list[int]] = defaultdict(lambda: [0, 0])
         for unit_steps in steps.values():

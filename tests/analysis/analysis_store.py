@@ -43,3 +43,13 @@ class StoreMaker:
     def close(self) -> None:
         for store in self.stores:
             store.close()
+
+
+def by_cell(table: Any, *columns: str) -> dict[tuple[str, int], tuple[int, ...]]:
+    """Return (arm, stage) -> sums of columns."""
+    out: dict[tuple[str, int], tuple[int, ...]] = {}
+    for row in table:
+        key = (row["arm"], row["stage"])
+        old = out.get(key, (0,) * len(columns))
+        out[key] = tuple(s + row[c] for s, c in zip(old, columns, strict=True))
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_numbers_are_those_of_the_units(make_store: StoreMaker) -> None:
         records,
         ev.as_of_us or 0,
     )
-    rows = [("AB".index(a), k, u, x / 10**6, y) for (u, a, k), (x, y) in oracle.unit_sums(0, ev.buckets[-1]).items()]
+    rows = [("AB".index(a), k, u, x / 10**6, y) for (u, a, k), (x, y) in oracle.unit_sums(0, ev.looks[-1]).items()]
     answer = dense_score(Units(*(np.array(c) for c in zip(*rows, strict=True)), stages=2), np.array([0.2, 0.5]))
     found = results["latency"]
     assert found.status == "ok"
@@ -120,9 +121,14 @@ def test_every_interval_holds_its_estimate_and_every_number_is_finite(make_store
 
 
 def test_the_last_point_of_the_series_is_the_result(make_store: StoreMaker) -> None:
-    _, results = of(make_store, traffic(6))
-    for name in ("refusal", "latency", "ratio", "help"):
+    rows = [{"at": at(0), "share": 0.2}, {"at": at(20), "share": 0.5}]
+    experiment = Experiment.from_dict(spec_of(*METRICS, allocation=rows))
+    ev = read(make_store(traffic(6)), experiment, series=True)
+    results = {r.metric: r for r in analyze_evidence(ev).metrics}
+    assert results["latency"] == replace(judge(ev, INDEX["latency"], "B"), series=results["latency"].series)
+    for name in ("refusal", "valid", "latency", "speed", "ratio", "help"):
         r = results[name]
+        assert 30 < len(r.series) <= 72
         last = r.series[-1]
         assert (last.estimate, last.ci_lower, last.ci_upper) == (r.estimate, r.ci_lower, r.ci_upper)
         assert (last.n_control, last.n_treatment) == (r.n_control, r.n_treatment)

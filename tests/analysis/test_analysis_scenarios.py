@@ -135,7 +135,7 @@ def test_a_contaminated_unit_that_comes_back_clean_counts_there(make_store: Stor
     ev = run(make_store, records, allocation=[{"at": at(0), "share": 0.1}, {"at": at(24), "share": 0.5}])
     assert [(r["stage"], r["units"], r["contaminated"]) for r in ev.contamination] == [(0, 1, 1), (1, 2, 0)]
     assert {(r["arm"], r["stage"]): r["units"] for r in ev.cells} == {("A", 1): 1, ("B", 1): 1}
-    assert (ev.units_over_time("A"), ev.units_over_time("B")) == ([1], [1])
+    assert (ev.units_of("A"), ev.units_of("B")) == (1, 1)
     assert {(r["arm"], r["stage"]): (r["new_units"], r["returning_units"]) for r in ev.assignment} == {
         ("A", 1): (1, 0), ("B", 1): (0, 1),
     }  # fmt: skip
@@ -187,7 +187,8 @@ def test_first_event_counts_once_and_where_it_happened(make_store: StoreMaker) -
         call("1", "u", "A", 0.5, refused=False), call("2", "u", "A", 1.5, refused=True), call("3", "u", "A", 2.5, refused=True),
         call("4", "u", "B", 30, refused=True), call("5", "v", "B", 30, refused=False),
     ]  # fmt: skip
-    ev = run(make_store, records, allocation=[{"at": at(0), "share": 0.1}, {"at": at(24), "share": 0.5}])
+    guarded = {**PROPORTION, "guardrail": {"margin": {"points": 0.01}}}
+    ev = run(make_store, records, guarded, allocation=[{"at": at(0), "share": 0.1}, {"at": at(24), "share": 0.5}])
     hour = hours_us(0) // 3_600_000_000
     rows = {(r["arm"], r["stage"], r["bucket"] - hour): (r["event0"], r["risk0"]) for r in ev.first_events}
     assert rows == {("A", 0, 0): (0, 1), ("A", 0, 1): (1, 1), ("A", 0, 2): (0, 0), ("B", 1, 30): (0, 1)}
@@ -246,7 +247,7 @@ def test_every_scorer_counts_once_and_the_latest_word_holds(make_store: StoreMak
 
 def test_an_empty_store_has_no_evidence(make_store: StoreMaker) -> None:
     ev = read(make_store(), Experiment.from_dict(spec_of(PROPORTION, MEAN)))
-    assert (ev.as_of_us, ev.buckets, ev.sha256() == ev.sha256()) == (None, (), True)
+    assert (ev.as_of_us, ev.looks, ev.sha256() == ev.sha256()) == (None, (), True)
     assert judge(ev, 0, "B").status in ("no_data", "insufficient")
     assert judge(ev, 0, "B").verdict == "unknown"
 

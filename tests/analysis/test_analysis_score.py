@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analysis_logs import at, call, random_case, spec_of
+from analysis_logs import HOUR_US, at, call, random_case, spec_of
 from analysis_oracle import Oracle
 from analysis_store import StoreMaker
 from score_oracle import Units, dense_score, random_units
 
+from abtest.analysis.evidence import Evidence
 from abtest.analysis.read import read
 from abtest.errors import InvalidInputError
 from abtest.spec import Experiment
@@ -56,41 +57,46 @@ def test_score_equals_dense_matrices(null: dict[str, Any], binary: bool) -> None
 
 @pytest.mark.parametrize("seed", [2, 25, 33])
 def test_score_out_of_the_store_equals_dense_matrices(make_store: StoreMaker, seed: int) -> None:
-    """From the log file to v_design, for every metric and treatment, at the last look and in the middle."""
+    """From the log file to v_design, for every metric and treatment: at stage ends, and over time in the middle and at the end."""
     case = random_case(seed)
     store = make_store(case.records)
     experiment = Experiment.from_dict(case.spec)
-    ev = read(store, experiment, as_of_us=case.end_us)
+    whole = read(store, experiment, as_of_us=case.end_us, series=True)
     oracle = Oracle(case.spec, case.records, case.end_us)
+    assert whole.growth
     compared = 0
+    for ev, hours in ((whole, None), (whole.growth.evidence, whole.growth.grid_us // HOUR_US)):
+        oracle.grid_hours = hours
+        for look in sorted({0, len(ev.looks) // 2, len(ev.looks) - 1}):
+            compared += compare(ev, oracle, look)
+    assert compared > 10
+
+
+def compare(ev: Evidence, oracle: Oracle, look: int) -> int:
+    """Compare the score of every metric and treatment at one look; return how many had something to say."""
+    compared = 0
+    experiment = ev.experiment
     for j, metric in enumerate(experiment.metrics):
         m = ev.scan.measures[j]
         for treatment in experiment.treatments:
             shares = [ev.pair_share(s) for s in ev.strata]
             names, proportion = [experiment.control, treatment], metric.kind == "proportion"
             score = stratified_score(ev.pair_sums(j, treatment), shares, better=metric.better, proportion=proportion)
-            for look in (len(ev.buckets) // 2, len(ev.buckets) - 1):
-                rows = [
-                    (names.index(a), k, u, x / (1 if m.event or m.quantile else m.scale), y / m.denominator_scale)
-                    for (u, a, k), (x, y) in oracle.unit_sums(j, ev.buckets[look]).items() if a in names
-                ]  # fmt: skip
-                if len({r[0] for r in rows}) < 2:
-                    continue
-                columns = [np.array(c) for c in zip(*rows, strict=True)]
-                answer = dense_score(
-                    Units(*columns, stages=len(ev.strata)),
-                    score.shares,
-                    better=metric.better,
-                    margin=0.01,
-                    proportion=proportion,
-                )
-                found = parts(score, look, 0.01)
-                if answer.weight == 0:
-                    assert found[:2] == (0.0, 0.0)
-                    continue
-                compared += 1
-                close(found, (answer.score, answer.weight, answer.v_plug, answer.v_design, answer.v_floor))
-    assert compared > 10
+            rows = [
+                (names.index(a), k, u, x / (1 if m.event or m.quantile else m.scale), y / m.denominator_scale)
+                for (u, a, k), (x, y) in oracle.unit_sums(j, ev.looks[look]).items() if a in names
+            ]  # fmt: skip
+            if len({r[0] for r in rows}) < 2:
+                continue
+            units = Units(*(np.array(c) for c in zip(*rows, strict=True)), stages=len(ev.strata))
+            answer = dense_score(units, score.shares, better=metric.better, margin=0.01, proportion=proportion)
+            found = parts(score, look, 0.01)
+            if answer.weight == 0:
+                assert found[:2] == (0.0, 0.0)
+                continue
+            compared += 1
+            close(found, (answer.score, answer.weight, answer.v_plug, answer.v_design, answer.v_floor))
+    return compared
 
 
 def test_share_of_two_arms_out_of_three(make_store: StoreMaker) -> None:

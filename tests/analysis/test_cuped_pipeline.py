@@ -6,11 +6,12 @@ were an experiment of their own with one arm and one stage.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from analysis_logs import METRICS, Record, assign, at, call, hours_us, random_case, score, spec_of, us
+from analysis_logs import HOUR_US, METRICS, Record, assign, at, call, hours_us, random_case, score, spec_of, us
 from analysis_oracle import GENERATION, Oracle
 from analysis_store import StoreMaker
 from score_oracle import Units, dense_score
@@ -29,6 +30,10 @@ PAST = [m if m["kind"] == "quantile" else {**m, "covariate": "pre"} for m in MET
 MEAN: Record = {"name": "m", "kind": "mean", "value": "latency_ms", "better": "lower", "covariate": "pre",
                 "guardrail": {"margin": {"relative": 0.1}}}  # fmt: skip
 PLAIN: Record = {k: v for k, v in MEAN.items() if k != "covariate"}
+COVARIATES = [j for j, m in enumerate(PAST) if "covariate" in m]
+Past = dict[str, list[tuple[int, int]]]
+NOTHING = [(0, 0)] * len(PAST)
+"""The history of a unit without one: c and d of every metric."""
 
 
 # -- the history against plain Python ------------------------------------------------------------------------------
@@ -101,10 +106,10 @@ def history(spec: Record, records: list[Record], oracle: Oracle) -> dict[str, li
     return found
 
 
-def gained(rows: Any, hour: int, key: tuple[str, ...], columns: list[str]) -> dict[Any, tuple[int, ...]]:
+def gained(rows: Any, look: int, key: tuple[str, ...], columns: list[str]) -> dict[Any, tuple[int, ...]]:
     out: dict[Any, list[int]] = {}
     for row in rows:
-        if row["bucket"] <= hour:
+        if row["look"] <= look:
             sums = out.setdefault(tuple(row[k] for k in key), [0] * len(columns))
             for i, column in enumerate(columns):
                 sums[i] += row[column]
@@ -116,39 +121,77 @@ def test_cells_and_pairs_equal_plain_loops(make_store: StoreMaker, seed: int) ->
     spec, records, end = with_past(seed)
     as_of = end if seed % 2 == 0 else hours_us(20)
     half = len(records) // 2
-    ev = read(make_store(records[:half], records[half:]), Experiment.from_dict(spec), as_of_us=as_of)
+    whole = read(make_store(records[:half], records[half:]), Experiment.from_dict(spec), as_of_us=as_of, series=True)
     oracle = Oracle(spec, records, as_of)
     past = history(spec, records, oracle)
-    blank = [(0, 0)] * len(PAST)
-    used = set()
-    for look in (ev.buckets[len(ev.buckets) // 2], ev.buckets[-1]):
-        for j, metric in enumerate(PAST):
-            if metric["kind"] == "quantile":
-                continue
-            units: dict[str, list[tuple[tuple[str, int], tuple[int, ...]]]] = {}
-            for (unit, arm, stage), (x, y) in oracle.unit_sums(j, look).items():
-                units.setdefault(unit, []).append(((arm, stage), (x, y, *past.get(unit, blank)[j])))
-                used |= {(j, unit)} if past.get(unit, blank)[j] != (0, 0) else set()
-            cells: dict[Any, list[int]] = {}
-            pairs: dict[Any, list[int]] = {}
-            for rows in units.values():
-                for p, a in rows:
-                    cell = cells.setdefault(p, [0] * 4)
-                    cell[:] = [s + v for s, v in zip(cell, a, strict=True)]
-                    for q, b in rows:
-                        if p == q or p[1] < q[1]:
-                            pair = pairs.setdefault((*p, *q), [0] * 16)
-                            pair[:] = [
-                                s + v * w for s, (v, w) in zip(pair, [(v, w) for v in a for w in b], strict=True)
-                            ]
-            assert gained(ev.cells, look, ("arm", "stage"), [f"{a}{j}" for a in LETTERS]) == {
-                k: tuple(v) for k, v in cells.items()
-            }, metric["name"]
-            products = [f"{a}{b}{j}" for a in LETTERS for b in LETTERS]
-            assert gained(ev.pairs, look, ("arm_a", "stage_a", "arm_b", "stage_b"), products) == {
-                k: tuple(v) for k, v in pairs.items()
-            }, metric["name"]
-    assert len(used) > 20  # or nothing was tested
+    assert whole.growth
+    assert (
+        len({(j, u) for u, row in past.items() for j, cd in enumerate(row) if cd != (0, 0)}) > 20
+    )  # or it tests nothing
+    looks = 0
+    for ev, hours in ((whole, None), (whole.growth.evidence, whole.growth.grid_us // HOUR_US)):
+        oracle.grid_hours = hours
+        for look in sorted({ev.looks[0], ev.looks[len(ev.looks) // 2], ev.looks[-1]}):
+            looks += 1
+            for j, metric in enumerate(PAST):
+                if metric["kind"] != "quantile":
+                    check_look(ev, oracle, past, look, j)
+    assert looks > 2
+
+
+def check_look(ev: Evidence, oracle: Oracle, past: Past, look: int, j: int) -> None:
+    """Compare the sums and products of one metric at one look."""
+    units: dict[str, list[tuple[tuple[str, int], tuple[int, ...]]]] = {}
+    for (unit, arm, stage), (x, y) in oracle.unit_sums(j, look).items():
+        units.setdefault(unit, []).append(((arm, stage), (x, y, *past.get(unit, NOTHING)[j])))
+    cells: dict[Any, list[int]] = {}
+    pairs: dict[Any, list[int]] = {}
+    for rows in units.values():
+        for p, a in rows:
+            add(cells, p, a)
+            for q, b in rows:
+                if p == q or p[1] < q[1]:
+                    add(pairs, (*p, *q), [v * w for v in a for w in b])
+    found = gained(ev.cells, look, ("arm", "stage"), [f"{a}{j}" for a in LETTERS])
+    assert found == {k: tuple(v) for k, v in cells.items()}, PAST[j]["name"]
+    products = [f"{a}{b}{j}" for a in LETTERS for b in LETTERS]
+    found = gained(ev.pairs, look, ("arm_a", "stage_a", "arm_b", "stage_b"), products)
+    assert found == {k: tuple(v) for k, v in pairs.items()}, PAST[j]["name"]
+
+
+def add(sums: dict[Any, list[int]], key: Any, values: Sequence[int]) -> None:
+    """Add a row to the sums of a key."""
+    total = sums.setdefault(key, [0] * len(values))
+    total[:] = [s + v for s, v in zip(total, values, strict=True)]
+
+
+@pytest.mark.parametrize("seed", [0, 2, 5, 11, 20, 27, 33, 36])
+def test_the_balance_of_histories_equals_plain_loops(make_store: StoreMaker, seed: int) -> None:
+    """A unit's history counts once in each of its cells, in the hour in which the unit arrived there."""
+    spec, records, end = with_past(seed)
+    as_of = end if seed % 2 == 0 else hours_us(20)
+    ev = read(make_store(records), Experiment.from_dict(spec), as_of_us=as_of)
+    oracle = Oracle(spec, records, as_of)
+    past = history(spec, records, oracle)
+    arrived: dict[str, dict[tuple[str, int], int]] = {}
+    for c in oracle.clean:
+        cells = arrived.setdefault(str(c.unit), {})
+        cells[str(c.arm), c.stage] = min(c.hour, cells.get((str(c.arm), c.stage), c.hour))
+    wanted: dict[Any, list[int]] = {}
+    for unit, cells in arrived.items():
+        known = [past.get(unit, NOTHING)[j] for j in COVARIATES]
+        products = [v * w for cd in known for v in cd for w in cd]
+        for p, hour in cells.items():
+            add(wanted, (*p, *p, hour), [1, *(v for cd in known for v in cd), *products])
+            for q, later in cells.items():
+                if p[1] < q[1]:
+                    add(wanted, (*p, *q, later), [1, *([0] * 2 * len(known)), *products])
+    columns = ["units", *(f"{a}{j}" for j in COVARIATES for a in "cd")]
+    columns += [f"{a}{b}{j}" for j in COVARIATES for a in "cd" for b in "cd"]
+    keys = ("arm_a", "stage_a", "arm_b", "stage_b", "bucket")
+    found = {tuple(row[k] for k in keys): [row[c] for c in columns] for row in ev.history}
+    assert len(found) == len(ev.history)
+    assert found == wanted
 
 
 # -- what the history may not see ------------------------------------------------------------------------------------

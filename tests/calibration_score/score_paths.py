@@ -270,5 +270,11 @@ def evidence(s: np.ndarray, v: np.ndarray, rho2: Any, alpha: float) -> np.ndarra
     return log_e_one_sided(s, v, rho2) >= -math.log(alpha)
 
 
+def stage_ends(t: Traffic) -> np.ndarray:
+    """Return which looks are the last of their stage: their variance holds at all later looks, as in the product."""
+    each = t.looks // len(t.shares)
+    return np.arange(t.looks) % each == each - 1
+
+
 def running(v: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(v)

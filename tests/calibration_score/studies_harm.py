@@ -18,6 +18,7 @@ from score_paths import (
     planned,
     rho2_of,
     running,
+    stage_ends,
     traffic,
     warm_up,
 )
@@ -57,7 +58,7 @@ def drifting_ramp(rng: np.random.Generator, *, ratio: float, users: int = 8000, 
     t = traffic(rng, users, rows)
     base = 0.02 + 0.06 * t.time
     x = (alike(rng, t, 0.2) < base * np.where(t.arm == 1, ratio, 1.0)).astype(float)
-    score = stratified_score(path_sums(t, x), RAMP, proportion=True)
+    score = stratified_score(path_sums(t, x), RAMP, proportion=True, latches=stage_ends(t))
     frozen, ready = warm_up(t, x), enough(score)
     none, margin = score.contrast(0.0), score.contrast(0.01)
     s, v = z_values(path_sums(pooled(t), x))
@@ -84,7 +85,7 @@ def rows_and_users(rng: np.random.Generator, *, users: int = 1000, looks: int = 
     x = (alike(rng, t, 0.2) < 0.05).astype(float)
     row_t = Traffic(np.arange(t.rows), t.look, t.stage, t.arm, t.time, t.rows, looks, (0.5,))
     row_s, row_v = z_values(path_sums(row_t, x))
-    score = stratified_score(path_sums(t, x), (0.5,), proportion=True)
+    score = stratified_score(path_sums(t, x), (0.5,), proportion=True, latches=stage_ends(t))
     c, ready = score.contrast(), enough(score)
     z = 1.959964
     row_z, user_z = (np.abs(s) / np.sqrt(np.maximum(v, 1e-300)) for s, v in ((row_s, row_v), (c.score, c.v)))
@@ -160,7 +161,7 @@ def unit_weights(rng: np.random.Generator, *, users: int = 400) -> dict[str, flo
     t = traffic(rng, users, rows, (0.5,), 60, even=True)
     cost = rng.lognormal(sigma=0.5, size=t.rows)
     y = (rng.random(t.rows) < 0.9).astype(float)
-    score = stratified_score(path_sums(t, cost, y), (0.5,))
+    score = stratified_score(path_sums(t, cost, y), (0.5,), latches=stage_ends(t))
     c = score.contrast(running=False)
     n_c, n_t = score.sums.units[:, 0]
     units = n_c * n_t / (n_c + n_t)

@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from score_paths import RAMP, Study, Traffic, alike, enough, evidence, happened, path_sums, rho2_of, traffic, warm_up
+from score_paths import (
+    RAMP,
+    Study,
+    Traffic,
+    alike,
+    enough,
+    evidence,
+    happened,
+    path_sums,
+    rho2_of,
+    stage_ends,
+    traffic,
+    warm_up,
+)
 from studies_harm import EVENT
 
 from abtest.analysis.rare import BATCH_REQUESTS, PAST_MARGIN_Z
@@ -96,7 +109,7 @@ class Said:
 
 def listen(t: Traffic, x: np.ndarray) -> Said:
     """Return what analysis/judge.py and analysis/rare.py would see at every look."""
-    score = stratified_score(path_sums(t, x), t.shares, proportion=True)
+    score = stratified_score(path_sums(t, x), t.shares, proportion=True, latches=stage_ends(t))
     c = score.contrast(MARGIN)
     control = np.flatnonzero(t.arm == 0)
     _, seen = np.unique(t.unit[control], return_index=True)

@@ -20,6 +20,7 @@ from score_paths import (
     planned,
     rho2_of,
     running,
+    stage_ends,
     traffic,
     warm_up,
 )  # fmt: skip
@@ -100,7 +101,7 @@ def at_margin(
     x, y = draw(rng, t, shape, harm)
     spec, frozen = spec_of(shape), warm_up(t, x, y)
     binary = shape.startswith("binary")
-    score = stratified_score(path_sums(t, x, y), RAMP, proportion=binary)
+    score = stratified_score(path_sums(t, x, y), RAMP, proportion=binary, latches=stage_ends(t))
     c = score.contrast(MARGINS[shape], "absolute" if binary else "relative")
     safe, halt = (rho2_of(spec, frozen, alpha, RAMP) for alpha in (SAFE, HALT))
     ready = enough(score)
@@ -128,7 +129,7 @@ def no_effect(rng: np.random.Generator, *, shape: str, users: int = 6000, rows: 
     t = traffic(rng, users, rows)
     x, y = draw(rng, t, shape, harm=0.0)
     spec, frozen = spec_of(shape), warm_up(t, x, y)
-    score = stratified_score(path_sums(t, x, y), RAMP, proportion=shape.startswith("binary"))
+    score = stratified_score(path_sums(t, x, y), RAMP, proportion=shape.startswith("binary"), latches=stage_ends(t))
     c, ready = score.contrast(), enough(score)
     rho2 = tunings(spec, frozen, 0.05, planned(RAMP), one_sided=False)
     excluded = {
@@ -160,7 +161,7 @@ def promotion(rng: np.random.Generator, *, users: int = 6000, rows: int = 24_000
     x, _ = draw(rng, t, "binary 5 %")
     spec, frozen = spec_of("binary 5 %"), warm_up(t, x)
     sums = path_sums(t, x)
-    score = stratified_score(sums, RAMP, proportion=True)
+    score = stratified_score(sums, RAMP, proportion=True, latches=stage_ends(t))
     c, ready = score.contrast(0.01), enough(score)
     fixed = (-c.score / np.sqrt(np.maximum(c.v, 1e-300)) >= 1.644854) & ready
     restarted = []
@@ -247,7 +248,7 @@ def quantile_guardrail(
     x = (latency > np.where(t.arm == 1, (1 + margin) * threshold, threshold)).astype(float)
     spec = quantile(q, margin)
     safe, halt = (rho2_of(spec, {"threshold": threshold}, alpha, (share,)) for alpha in (SAFE, HALT))
-    score = stratified_score(path_sums(t, x), (share,), proportion=True)
+    score = stratified_score(path_sums(t, x), (share,), proportion=True, latches=stage_ends(t))
     c = score.contrast()
     calls = score.sums.y[:, 0].min(axis=0) * (1 - q) >= 20
     ready = enough(score) & calls

@@ -122,11 +122,17 @@ def test_analysis_contract(simulated, capsys):
         }
         if metric["status"] == "ok":
             assert metric["ci_lower"] < metric["estimate"] < metric["ci_upper"]
-            assert len(metric["series"]) > 100
+            assert 30 < len(metric["series"]) <= 72  # hours, quarters of a day, days or weeks: enough for a picture
+            moments = [point["at"] for point in metric["series"]]
+            assert moments == sorted(set(moments))
             last = metric["series"][-1]
-            assert last["at"] <= data["as_of"]
+            assert last["at"] == data["as_of"]
+            assert (last["n_control"], last["n_treatment"]) == (metric["n_control"], metric["n_treatment"])
             if metric["kind"] != "quantile":
-                assert last["estimate"] == pytest.approx(metric["estimate"])
+                for name in ("estimate", "ci_lower", "ci_upper", "harm_lower", "harm_upper"):
+                    assert last[name] == metric[name], name
+            else:
+                assert last["estimate"] == metric["details"]["exceedance_estimate"]
     for check in data["checks"]:
         assert set(check) >= {"name", "status", "pvalue", "detail"}
 

@@ -10,20 +10,21 @@ from typing import Any
 import duckdb
 import pytest
 
-from abtest.store.files import load_sql
+from abtest.store.files import load_sql, sql_root
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database with the raw tables."""
+    """An empty database with all tables."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET autoinstall_known_extensions = false")
     connection.execute("SET autoload_known_extensions = false")
     connection.execute("SET threads = 1")
-    connection.execute(load_sql("migrations/0001_raw"))
+    for migration in sorted((sql_root() / "migrations").glob("*.sql")):
+        connection.execute(load_sql(f"migrations/{migration.stem}"))
     yield connection
     connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -36,8 +37,20 @@ GARBAGE = [
 by_name = pytest.mark.parametrize("fmt", ALL, ids=lambda fmt: fmt.name)
 
 
+def logs_of(fmt: Format) -> list[Path]:
+    return [file for file in sorted((FIXTURES / fmt.name).iterdir()) if file.suffix != ".md"]
+
+
+def texts_of(file: Path) -> list[bytes]:
+    """Return the JSON texts of a file as its container would: of an array on one line, the elements."""
+    texts: list[bytes] = []
+    for line in filter(None, file.read_bytes().split(b"\n")):
+        texts += [json.dumps(each).encode() for each in json.loads(line)] if line.startswith(b"[") else [line]
+    return texts
+
+
 def lines_of(fmt: Format) -> list[bytes]:
-    return [line for file in sorted((FIXTURES / fmt.name).iterdir()) for line in file.read_bytes().split(b"\n") if line]
+    return [text for file in logs_of(fmt) for text in texts_of(file)]
 
 
 def test_registry_has_the_formats_of_the_first_release() -> None:
@@ -55,8 +68,8 @@ def test_name_and_description(fmt: Format) -> None:
 
 @by_name
 def test_recognises_its_own_logs_and_no_other_format_claims_them(fmt: Format) -> None:
-    for file in (FIXTURES / fmt.name).iterdir():
-        objects = [parse_object(line) for line in file.read_bytes().split(b"\n") if line]
+    for file in logs_of(fmt):
+        objects = [parse_object(text) for text in texts_of(file)]
         assert detect(objects, file=file.name) is fmt
         for other in ALL:
             assert 0 <= other.sniff(objects) <= 1
@@ -108,8 +121,6 @@ def test_a_damaged_log_line_never_raises(fmt: Format, data: st.DataObject) -> No
 @given(value=st.sampled_from([None, True, -1, 1.5, "", "x", [], {}, [[]], {"a": 1}, 2**70, "9" * 30]), data=st.data())
 def test_a_value_of_the_wrong_type_never_raises(fmt: Format, value: object, data: st.DataObject) -> None:
     """Any node of the JSON tree is replaced: types deep in an envelope are what readers trust too much."""
-    import json
-
     root = json.loads(data.draw(st.sampled_from(lines_of(fmt))))
     node, key = [root], 0
     while isinstance(node[key], (dict, list)) and node[key] and data.draw(st.integers(0, 7)):

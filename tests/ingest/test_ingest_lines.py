@@ -1,15 +1,13 @@
-"""Splitting bytes into lines, whatever the chunks; whole-file JSON."""
+"""Splitting bytes into lines, whatever the chunks."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from abtest.ingest import lines
-from abtest.ingest.lines import LineReader, document
+from abtest.ingest.lines import LineReader
 
 
 def chunked(data: bytes, size: int) -> list[bytes]:
@@ -46,23 +44,10 @@ def test_a_line_too_long_is_cut_and_the_next_one_is_read(monkeypatch: pytest.Mon
     assert found == [(b"a" * 10, True, 1, 0), (b"short", False, 2, 501), (b"b" * 10, True, 3, 507)]
 
 
-def test_document_array() -> None:
-    data = b'\xef\xbb\xbf[\n  {"a": "\xc3\xa9"},\n  {\n "b": 2}\n]\n'
-    found = document(data)
-    assert found is not None
-    assert [json.loads(line) for line, _, _ in found] == [{"a": "é"}, {"b": 2}]
-    assert [number for _, number, _ in found] == [2, 3]
-    assert [data[offset : offset + 1] for _, _, offset in found] == [b"{", b"{"]
-    assert all(b"\n" not in line for line, _, _ in found)
-
-
-def test_document_object() -> None:
-    assert document(b'\n{\n"a": 1\n}\n') == [(b'{ "a": 1 }', 2, 1)]
-    assert document(b"[]") == []
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"1", b'{"a":1}\n{"b":2}', b"[1,]", b"[1", b"[1] 2", b"[1 2]", b"\xff", b"[" * 100_000, b'{"a":']
-)
-def test_what_is_no_document(data: bytes) -> None:
-    assert document(data) is None
+def test_a_stream_that_begins_in_the_middle_of_a_file() -> None:
+    reader = LineReader([b"a\nb"], number=7, offset=100)
+    assert [(line, reader.number, reader.offset, reader.end, reader.terminated) for line in reader] == [
+        (b"a", 8, 100, 102, True),
+        (b"b", 9, 102, 103, False),
+    ]
+    assert list(LineReader([b"\xef\xbb\xbf{}\n"], number=1, offset=9)) == [b"\xef\xbb\xbf{}"]

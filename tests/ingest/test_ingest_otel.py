@@ -261,7 +261,8 @@ def test_a_bad_span_is_rejected_alone() -> None:
     assert isinstance(also_good, Interaction)
     assert isinstance(rejected, Reject)
     assert rejected.reason.startswith("bad_value: input_tokens")
-    assert json.loads(rejected.raw)["spanId"] == "2" * 16
+    group = json.loads(rejected.raw)["resourceSpans"][0]
+    assert [each["spanId"] for each in group["scopeSpans"][0]["spans"]] == ["2" * 16]
     assert (rejected.line, rejected.offset) == (5, 50)
 
 
@@ -269,7 +270,8 @@ def test_a_bad_span_is_rejected_alone() -> None:
     ("change", "code"),
     [
         ({"traceId": "not hex"}, "bad_value"),
-        ({"traceId": "lNL4VvkvYC+SNGXAU6YaFQ=="}, "bad_value"),
+        ({"traceId": "lNL4VvkvYC+SNGXAU6Ya"}, "bad_value"),
+        ({"spanId": "lNL4VvkvYC+SNGXAU6YaFQ=="}, "bad_value"),
         ({"spanId": ""}, "bad_value"),
         ({"startTimeUnixNano": "0"}, "missing"),
         ({"startTimeUnixNano": 10**30}, "bad_value"),

@@ -16,6 +16,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "ratio": {"numerator": "cost_usd", "denominator": "output_tokens"},
     "quantile": {"value": "latency_ms", "q": 0.95},
     "count": {},
+    "distribution": {"value": "output_tokens"},
 }
 
 
@@ -70,7 +71,27 @@ def test_money_is_kept_in_billionths() -> None:
     ("kind", "fields", "words"),
     [
         ("proportion", {"event": "latency_ms"}, "boolean is needed"),
-        ("proportion", {"event": None}, "missing"),
+        ("proportion", {"event": None}, "exactly one"),
+        ("proportion", {"score": "parse_ok"}, "exactly one"),
+        ("proportion", {"event": ""}, "no expression"),
+        ("proportion", {"event": None, "score": ""}, "at least 1"),
+        ("proportion", {"scorer_kind": "judge"}, "scorer_kind goes with score"),
+        ("proportion", {"absent": "no"}, "absent goes with score"),
+        ("proportion", {"absent": "maybe"}, "not possible"),
+        ("proportion", {"cap": 3}, "unknown key"),
+        ("count", {"event": ""}, "no expression"),
+        ("mean", {"value": ""}, "no expression"),
+        ("mean", {"value": None, "score": "help", "cap": 3}, "cap goes with value"),
+        ("mean", {"cap": 0}, "greater than 0"),
+        ("mean", {"cap": -1}, "greater than 0"),
+        ("mean", {"cap": float("inf")}, "finite"),
+        ("mean", {"cap": True}, "dictionary"),
+        ("mean", {"cap": "99 %"}, "dictionary"),
+        ("mean", {"cap": {}}, "exactly one of value and quantile"),
+        ("mean", {"cap": {"value": 3, "quantile": 0.99}}, "exactly one of value and quantile"),
+        ("mean", {"cap": {"quantile": 0.5}}, "greater than 0.5"),
+        ("ratio", {"cap": {"quantile": 1}}, "less than 1"),
+        ("ratio", {"cap": {"quantle": 0.9}}, "unknown key"),
         ("proportion", {"value": "latency_ms"}, "unknown key"),
         ("mean", {"value": "refused"}, "number is needed"),
         ("mean", {"value": None}, "exactly one"),
@@ -117,3 +138,37 @@ def test_roles_and_signs() -> None:
         "guardrail",
     ]
     assert (metric("mean").sign, metric("mean", better="higher").sign) == (1, -1)
+
+
+@pytest.mark.parametrize(
+    ("cap", "value", "quantile"),
+    [
+        (1000, 1000, None),
+        (0.5, 0.5, None),
+        ({"value": 7}, 7, None),
+        ({"quantile": 0.99}, None, 0.99),
+        (None, None, None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mean", "ratio"])
+def test_a_cap_reaches_the_scan(kind: str, cap: Any, value: float | None, quantile: float | None) -> None:
+    spec = metric(kind, cap=cap)
+    measure = spec.measure()
+    assert (measure.cap, measure.cap_quantile) == (value, quantile)
+    assert type(spec).model_validate(spec.model_dump()).model_dump() == spec.model_dump()
+
+
+def test_a_cap_is_policy() -> None:
+    def policy(**fields: Any) -> str:
+        data = {"name": "m", "kind": "mean", "better": "lower", "value": "latency_ms", **fields}
+        return Experiment.from_dict({"id": "e", "control": "A", "treatments": ["B"], "metrics": [data]}).policy_sha256()
+
+    assert len({policy(), policy(cap=3), policy(cap=4), policy(cap={"quantile": 0.9})}) == 4
+    assert policy(cap=3) == policy(cap={"value": 3})
+
+
+def test_a_proportion_of_scores() -> None:
+    measure = metric("proportion", event=None, score="parse_ok", scorer_kind="code").measure()
+    assert (measure.event, measure.numerator, measure.score, measure.scorer_kind) == (True, None, "parse_ok", "code")
+    assert not measure.absent_is_zero
+    assert metric("proportion", event=None, score="thumbs_down", absent="no").measure().absent_is_zero

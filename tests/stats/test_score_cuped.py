@@ -276,7 +276,7 @@ def test_no_rows_at_all() -> None:
     found = cuped(blank)
     assert found.theta.tolist() == found.correlation.tolist() == [0.0] * 3
     assert not found.varies.any()
-    assert np.isnan(balance(blank, [0.5, None])).all()
+    assert np.isnan(balance(blank.history, [0.5, None])).all()
 
 
 # -- balance -------------------------------------------------------------------------------------------------------
@@ -285,13 +285,13 @@ def test_no_rows_at_all() -> None:
 def test_balance_is_uniform_without_and_tiny_with_a_difference() -> None:
     """A randomised history is flagged at p < 0.05 about as often as that; one that treatment moved is found."""
     rng = np.random.default_rng(20)
-    pvalues = np.array([float(balance((s := sample(rng)).sums(), list(s.shares))[0]) for _ in range(RUNS)])
+    pvalues = np.array([float(balance((s := sample(rng)).sums().history, list(s.shares))[0]) for _ in range(RUNS)])
     assert (pvalues < ALPHA).mean() <= BOUND
     assert 0.3 < np.median(pvalues) < 0.75
     s = sample(rng, units=2000)
     moved = s.change(c=s.c + 0.5 * s.d * (s.arm == 1))
-    assert float(balance(moved.sums(), list(s.shares))[0]) < 1e-3
-    assert float(balance(s.sums(), list(s.shares))[0]) > 1e-3
+    assert float(balance(moved.sums().history, list(s.shares))[0]) < 1e-3
+    assert float(balance(s.sums().history, list(s.shares))[0]) > 1e-3
 
 
 # -- error rates ---------------------------------------------------------------------------------------------------

@@ -1,13 +1,22 @@
-"""The queries of a small experiment, by the name of their snapshot."""
+"""The queries of a small experiment, by the name of their snapshot, in an order in which an engine can run them.
+
+Every slot of every file of `sql/` is filled here in each of the ways that the code knows: with and without each join, in one
+stage and several, in doubles and whole numbers, for all units and some, with histories, segments, caps and scores.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from abtest.analysis.read import scan_of, strata_of
+from abtest.analysis.segment_read import _merged
 from abtest.spec import Experiment
-from abtest.store.query import Scan, fill, manifest_query
+from abtest.store import state
+from abtest.store.moments import Layout
+from abtest.store.query import HOUR_US, Facts, Query, Scan, fill
 
 METRICS: list[dict[str, Any]] = [
     {"name": "refusal_rate", "kind": "proportion", "event": "refused", "better": "lower",
@@ -21,6 +30,16 @@ METRICS: list[dict[str, Any]] = [
      "guardrail": {"margin": {"relative": 0.4}}, "frozen": {"threshold": 900.0}},
     {"name": "helpfulness", "kind": "mean", "score": "helpfulness", "scorer_kind": "judge", "better": "higher"},
 ]  # fmt: skip
+CAPPED: list[dict[str, Any]] = [
+    {"name": "cost", "kind": "mean", "value": "cost_usd", "better": "lower", "cap": 0.5},
+    {"name": "tokens", "kind": "mean", "value": "output_tokens", "better": "lower", "cap": {"quantile": 0.99}},
+]
+JUDGED: list[dict[str, Any]] = [
+    {"name": "thumbs_down", "kind": "proportion", "score": "thumbs_down", "better": "lower", "absent": "no",
+     "guardrail": {"margin": {"points": 0.01}}},
+    {"name": "solved", "kind": "proportion", "score": "solved", "better": "higher", "per": "call"},
+    {"name": "faithful", "kind": "mean", "score": "faithful", "better": "higher", "per": "call"},
+]  # fmt: skip
 SPEC: dict[str, Any] = {
     "id": "sonnet-swap", "control": "baseline", "treatments": ["candidate"], "unit": "session", "metrics": METRICS,
     "population": {"where": "surface = 'it''s \"support\"'"},
@@ -29,57 +48,192 @@ SPEC: dict[str, Any] = {
 }  # fmt: skip
 COVARIATES = [m if m["kind"] == "quantile" else {**m, "covariate": "pre"} for m in METRICS]
 """The same metrics, each with CUPED where the kind knows it."""
-THRESHOLDS = {5: (900.0, 1260.0)}
+LIMITS = {5: (900.0, 1260.0)}
+NOTHING = Facts(assignments=False, scores=False, repeated=False, twins=False)
+SEGMENT = "coalesce(i.\"surface\", '')"
+AS_OF = 1_794_000_000_000_000
 
 
-def scan(*, derive_arms: bool = False, **changes: Any) -> Scan:
-    """Return the scan of the sample spec."""
-    experiment = Experiment.from_dict({**SPEC, **changes})
-    as_of = 1_794_000_000_000_000
-    return scan_of(experiment, strata_of(experiment, as_of, ()), as_of_us=as_of, max_file=7, derive_arms=derive_arms)
+@dataclass(frozen=True)
+class Sample:
+    """A query, and the tables in which its result is kept for the samples that follow (none: its rows leave SQL)."""
+
+    query: Query
+    kept: tuple[str, ...] = field(default=())
 
 
-def queries() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return every query of an analysis: name -> (SQL, parameters)."""
-    plain, summed = scan(), scan(population={"per_request": "sum"}, unit="request")
-    first = scan(derive_arms=True, population={"per_request": "first"}, unit="user")
-    active = plain.active(THRESHOLDS)
-    past = scan(metrics=COVARIATES)
-    past_sum = scan(metrics=COVARIATES, population={"per_request": "sum"}, unit="request")
-    past_count = scan(metrics=[COVARIATES[4]], population={"per_request": "first"}, unit="user")
-    return {
-        "exposure": plain.exposure(),
-        "exposure_sum": summed.exposure(),
-        "exposure_first_by_manifest": first.exposure(),
-        "arms_in_logs": plain.arms_in_logs(),
-        "unit_metric": plain.unit_metric(THRESHOLDS),
-        "cell_sums": (plain.cell_sums(active), {}),
-        "pair_moments": (plain.pair_moments(active[:2]), {}),
-        "history": past.history(),
-        "history_sum": past_sum.history(),
-        "history_without_columns": past_count.history(),
-        "unit_metric_covariate": past.unit_metric(THRESHOLDS),
-        "cell_sums_covariate": (past.cell_sums([0, 5]), {}),
-        "pair_moments_covariate": (past.pair_moments([0, 5]), {}),
-        "first_event": (plain.first_event([0, 1], absence=[1]), {}),
-        "histogram": (fill("histogram", value="v5"), {"resolution": 200}),
-        "warm_up_cutoff": (fill("warm_up_cutoff"), {"control": "baseline", "units": 200}),
-        "warm_up_moments": (plain.warm_up_moments(), {"control": "baseline", "cutoff": 1}),
-        "warm_up_histogram": (
-            fill("warm_up_histogram", value="v5"),
-            {"control": "baseline", "cutoff": 1, "resolution": 200},
+def scan(*, facts: Facts | None = None, derive_arms: bool = False, **changes: Any) -> Scan:
+    """Return the scan of the sample spec; keys that are None are left out of it."""
+    data = {k: v for k, v in {**SPEC, **changes}.items() if v is not None}
+    experiment = Experiment.from_dict(data)
+    made = scan_of(experiment, strata_of(experiment, AS_OF, ()), as_of_us=AS_OF, max_file=7, derive_arms=derive_arms)
+    limits = LIMITS if len(experiment.metrics) == len(METRICS) else {}
+    return made.at(facts=facts or Facts(), limits=limits)
+
+
+def _plain() -> Layout:
+    """Return the layout of the sample spec, first events of both directions included."""
+    return Layout(scan(), events=[0, 1], absence=[1])
+
+
+def _small_tables(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    each = layout.scan
+    yield "facts", Sample((fill("facts"), {"experiment": each.experiment, "max_file": 7, "as_of": AS_OF}))
+    yield "newest", Sample((fill("newest"), {}))
+    yield "arms_in_logs", Sample(each.arms_in_logs())
+    yield "assigned_of_some", Sample(each.at(units="some").assigned(), ("assigned",))
+    yield "assigned", Sample(each.assigned(), ("assigned",))
+    yield "scored_of_some", Sample(each.at(units="some").score_table(), ("scored",))
+    yield "scored_without_twins", Sample(each.at(facts=Facts(twins=False)).score_table(), ("scored",))
+    judged = scan(metrics=JUDGED, arms=None)
+    yield "scored_events", Sample(judged.score_table(), ("scored",))
+    yield "unit_total_score_events", Sample(Layout(judged, events=[0]).unit_total(), ("unit_total",))
+    summed = scan(metrics=JUDGED, arms=None, population={"per_request": "sum"})
+    yield "unit_total_score_events_sum", Sample(Layout(summed).unit_total(), ("unit_total",))
+    yield "population_score_events", Sample(judged.population())
+    yield "scored", Sample(each.score_table(), ("scored",))
+
+
+def _scans(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    """Yield the pass over the logs, in every form."""
+    bare = {"facts": NOTHING, "allocation": None, "arms": None, "population": {}}
+    capped = scan(metrics=CAPPED, arms=None).at(caps={1: 800.0})
+    forms = {
+        "bare": scan(**bare),
+        "bare_sum": scan(**{**bare, "population": {"per_request": "sum"}}),
+        "with_assignments": scan(**{**bare, "facts": Facts(True, False, False, False)}),
+        "with_scores": scan(**{**bare, "facts": Facts(False, True, False, False)}),
+        "with_repeated": scan(**{**bare, "facts": Facts(False, False, True, False)}),
+        "with_twins": scan(**{**bare, "facts": Facts(False, False, False, True)}),
+        "sum": scan(population={"per_request": "sum"}, unit="request"),
+        "sum_wide": scan(population={"per_request": "sum"}, unit="request").at(wide=True),
+        "first_by_manifest": scan(
+            facts=Facts(assignments=False), derive_arms=True, population={"per_request": "first"}, unit="user"
         ),
-        "population_counts": plain.named("population_counts"),
-        "stage_counts": plain.named("stage_counts"),
-        "assignment_counts": plain.named("assignment_counts"),
-        "contamination": plain.named("contamination"),
-        "arm_counts": (fill("arm_counts"), {}),
-        "manifest": manifest_query(plain),
-        "newest": (fill("newest"), {}),
+        "by_manifest_or_assignment": scan(derive_arms=True),
+        "wide": scan().at(wide=True),
+        "capped": capped,
+        "capped_wide": capped.at(wide=True),
+        "of_some": scan().at(units="some"),
+        "without_some": scan().at(without="some"),
+        "since": scan().at(since=(3, 17)),
     }
+    for name, each in forms.items():
+        yield f"unit_total_{name}", Sample(Layout(each).unit_total(), ("unit_total",))
+    for name in ("bare", "sum", "sum_wide", "first_by_manifest", "capped", "of_some"):
+        yield f"population_{name}", Sample(forms[name].population())
+    yield "population", Sample(layout.scan.population())
+    same = Layout(layout.scan, events=[0, 1], absence=[1], same={"t1": "requests", "t0": "calls"})
+    yield "unit_total_same", Sample(same.unit_total(), ("unit_total",))
+    yield "unit_total", Sample(layout.unit_total(), ("unit_total", "some", "old_totals"))
 
 
-def as_text(query: tuple[str, dict[str, Any]]) -> str:
+def _evidence(layout: Layout, suffix: str = "") -> Iterator[tuple[str, Sample]]:
+    """Yield everything that follows from unit totals."""
+    yield f"contaminated{suffix}", Sample(layout.contaminated(), ("contaminated",))
+    yield f"cell{suffix}", Sample(layout.cell(), ("cell",))
+    yield f"cell_sums{suffix}", Sample((layout.cell_sums(), {}))
+    yield f"pair_moments{suffix}", Sample((layout.pair_moments(), {}))
+    yield f"unit_step{suffix}", Sample(layout.unit_step(6 * HOUR_US), ("unit_step",))
+    yield f"step_sums{suffix}", Sample((layout.step_sums(), {}))
+    yield f"step_moments{suffix}", Sample((layout.step_moments(), {}))
+    yield f"unit_counts{suffix}", Sample((layout.unit_counts(), {}))
+    yield f"arm_units{suffix}", Sample((layout.arm_units(), {}))
+
+
+def _counts(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    yield "contamination", Sample((fill("contamination"), {}))
+    yield "assignment_counts", Sample(layout.named("assignment_counts"))
+    yield "arrivals", Sample((fill("arrivals"), {"grid": 6 * HOUR_US}))
+    yield "first_seen", Sample((layout.first_seen(), {}), ("first_seen",))
+    yield "first_event", Sample(layout.first_event())
+    yield "at_risk", Sample(layout.at_risk())
+    yield "histogram", Sample(layout.histogram(5))
+    yield "histogram_segment", Sample(layout.histogram(5, SEGMENT))
+    clean = layout.of(layout.scan)
+    clean.contaminated_units = False
+    yield "cell_nothing_contaminated", Sample(clean.cell(), ("cell",))
+    yield "histogram_nothing_contaminated", Sample(clean.histogram(5))
+
+
+def _warm_up(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    capped = Layout(scan(metrics=CAPPED, arms=None).at(caps={1: 800.0}, wide=True))
+    yield "warm_up_cutoff", Sample(layout.warm_up_cutoff(AS_OF - 1))
+    yield "warm_up_histogram", Sample(layout.warm_up_histogram(5, AS_OF - 1))
+    yield "warm_up_histogram_of_a_cap", Sample(capped.warm_up_histogram(1, AS_OF - 1))
+    yield "warm_up_moments", Sample(Layout(scan().at(wide=True)).warm_up_moments(AS_OF - 1))
+    yield "warm_up_moments_capped", Sample(capped.warm_up_moments(AS_OF - 1))
+
+
+def _state(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    """Yield what brings kept unit totals up to date."""
+    columns = [c for c in state.unit_columns(layout) if c != "t1"]
+    old = state.State("old_totals", AS_OF - 1, 3, {"columns": columns, "same": {"t1": "requests"}})
+    since = layout.of(layout.scan.at(since=(3, AS_OF - 1), units="touched"))
+    yield "touched", Sample(state.touched(layout.scan, old), ("touched",))
+    yield "unit_total_since_of_touched", Sample(since.unit_total(), ("unit_delta",))
+    yield "unit_merge", Sample((state.merged(layout, old), {}), ("unit_merged",))
+    yield "unit_recount", Sample(state.recount(layout, old), ("recounted",))
+    eventless = Layout(scan())
+    yield "unit_recount_without_events", Sample(state.recount(eventless, old))
+
+
+def _history() -> Iterator[tuple[str, Sample]]:
+    """Yield the histories of units (CUPED) and what follows from them; each form of history reads the unit totals."""
+    summed = scan(metrics=COVARIATES, population={"per_request": "sum"}, unit="request")
+    counted = scan(metrics=[COVARIATES[4]], population={"per_request": "first"}, unit="user", facts=NOTHING)
+    yield "history_sum", Sample(Layout(summed).history(), ("history",))
+    yield "history_without_columns", Sample(Layout(counted).history(), ("history",))
+    past = Layout(scan(metrics=COVARIATES))
+    yield "unit_total_covariate", Sample(past.unit_total(), ("unit_total",))
+    yield "history", Sample(past.history(), ("history",))
+    yield from _evidence(Layout(past.scan, [0, 3]), "_covariate")
+    yield "cell_covariate_all", Sample(past.cell(), ("cell",))
+    yield "history_moments", Sample(past.history_moments())
+
+
+def _segments(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    layout = Layout(layout.scan)
+    yield "unit_total_segment", Sample(layout.unit_total(SEGMENT), ("unit_total",))
+    yield "cell_segment", Sample(layout.cell(segment=True), ("cell",))
+    yield "segment_levels", Sample((fill("segment_levels"), {}))
+    yield "segment_merged", Sample(_merged(layout, ["support", "search"]), ("unit_merged",))
+    yield "cell_segment_merged", Sample(layout.cell(totals="unit_merged", segment=True), ("cell",))
+    yield "cell_sums_segment", Sample((layout.cell_sums(segment=True), {}))
+    yield "pair_moments_segment", Sample((layout.pair_moments(segment=True), {}))
+    yield "segment_shared", Sample((fill("segment_shared"), {}))
+    yield "segment_units", Sample((fill("segment_units"), {}))
+
+
+def samples() -> dict[str, Sample]:
+    """Return every query of an analysis by name, in the order of a run."""
+    plain = _plain()
+    one_stage = Layout(scan(facts=NOTHING, allocation=None), [0, 1, 2])
+    found: dict[str, Sample] = {}
+    for group in (
+        _small_tables(plain),
+        _scans(plain),
+        _evidence(plain),
+        _counts(plain),
+        _warm_up(plain),
+        _state(plain),
+    ):
+        for name, sample in group:
+            assert name not in found, name
+            found[name] = sample
+    found["unit_total_one_stage"] = Sample(one_stage.unit_total(), ("unit_total",))
+    found.update(_evidence(one_stage, "_one_stage"))
+    found.update(_history())
+    found.update(_segments(plain))
+    return found
+
+
+def queries() -> dict[str, Query]:
+    """Return every query of an analysis: name -> (SQL, parameters)."""
+    return {name: sample.query for name, sample in samples().items()}
+
+
+def as_text(query: Query) -> str:
     """Return the query as its snapshot: parameters first, then the SQL."""
     sql, params = query
     head = "".join(f"-- ${name} = {json.dumps(value)}\n" for name, value in sorted(params.items()))

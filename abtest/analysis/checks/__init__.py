@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from abtest.analysis.read import Evidence
+from abtest.analysis.evidence import Evidence
 from abtest.results import Check
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abtest.analysis.checks.sample_ratio import ratio_check
-from abtest.analysis.read import Evidence
+from abtest.analysis.evidence import Evidence
 from abtest.results import Check
 
 NAME = "returning_ratio"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abtest.analysis.read import Evidence, Stratum
+from abtest.analysis.evidence import Evidence, Stratum
 from abtest.results import Check, Estimate
 from abtest.stats.srm import sequential_srm
 

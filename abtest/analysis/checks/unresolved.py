@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abtest.analysis.read import Evidence
+from abtest.analysis.evidence import Evidence
 from abtest.results import Check
 
 NAME = "unresolved_rows"

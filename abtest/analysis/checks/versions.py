@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from abtest.analysis.read import Evidence
+from abtest.analysis.evidence import Evidence
 from abtest.results import Check
 from abtest.store.query import MANIFEST_FIELDS
 

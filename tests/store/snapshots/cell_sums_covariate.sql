@@ -1,13 +1,13 @@
--- One row per arm, stage and hour: what the hour added to the cell.
-select arm, stage, bucket, cast(sum(new_in_cell) as bigint) as units,
-  cast(sum(new_in_arm) as bigint) as new_units, cast(sum(requests) as bigint) as requests,
-  cast(sum(calls) as bigint) as calls,
-  cast(sum(ax0 - bx0) as decimal(38,0)) as x0,
-  cast(sum(ay0 - by0) as decimal(38,0)) as y0,
-  cast(sum(ac0 - bc0) as decimal(38,0)) as c0,
-  cast(sum(ad0 - bd0) as decimal(38,0)) as d0,
-  cast(sum(ax5 - bx5) as decimal(38,0)) as x5,
-  cast(sum(ay5 - by5) as decimal(38,0)) as y5
-from unit_step
-group by arm, stage, bucket
-order by arm, stage, bucket
+-- One row per arm and stage (and look, and segment): units, requests, calls and the sums of every metric.
+select arm, stage, stage as look, count(*) as units, cast(coalesce(sum(requests), 0) as bigint) as requests,
+  cast(coalesce(sum(calls), 0) as bigint) as calls,
+  cast(sum(c0) as decimal(38,0)) as c0,
+  cast(sum(c3) as decimal(38,0)) as c3,
+  cast(sum(d0) as decimal(38,0)) as d0,
+  cast(sum(d3) as decimal(38,0)) as d3,
+  cast(sum(t0) as decimal(38,0)) as t0,
+  cast(sum(t1) as decimal(38,0)) as t1,
+  cast(sum(t2) as decimal(38,0)) as t2,
+  cast(sum(t3) as decimal(38,0)) as t3
+from cell
+group by arm, stage

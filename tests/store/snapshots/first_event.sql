@@ -1,18 +1,14 @@
--- One row per arm, stage and hour: units with their first event of the whole experiment (event*), and what units still
--- event-free contributed to the denominator (risk*). A unit counts once, in the stage of its first event.
-with first_seen as (
-  select unit_id,
-  min(case when ax0 - bx0 > 0 then bucket * 1000 + stage end) as f0,
-  min(case when ay1 - by1 > ax1 - bx1 then bucket * 1000 + stage end) as f1
-  from unit_step
-  group by unit_id
-)
-select u.arm, u.stage, u.bucket,
-  cast(sum(case when f.f0 = u.bucket * 1000 + u.stage and u.ax0 - u.bx0 > 0 then 1 else 0 end) as bigint) as event0,
-  cast(sum(case when f.f0 is null or u.bucket * 1000 + u.stage <= f.f0 then u.ay0 - u.by0 else 0 end) as bigint) as risk0,
-  cast(sum(case when f.f1 = u.bucket * 1000 + u.stage and u.ay1 - u.by1 > u.ax1 - u.bx1 then 1 else 0 end) as bigint) as event1,
-  cast(sum(case when f.f1 is null or u.bucket * 1000 + u.stage <= f.f1 then u.ay1 - u.by1 else 0 end) as bigint) as risk1
-from unit_step u
-join first_seen f on f.unit_id = u.unit_id
-group by u.arm, u.stage, u.bucket
-order by u.arm, u.stage, u.bucket
+-- $grid = 3600000000
+-- One row per arm, stage and hour: units whose first event of the whole experiment fell there. A unit counts once, in the
+-- stage of its first event.
+select arm, stage, cast(floor(at_us / $grid) as bigint) as bucket,
+  cast(sum(case when metric = 0 then 1 else 0 end) as bigint) as event0,
+  cast(sum(case when metric = 1 then 1 else 0 end) as bigint) as event1
+from (
+  select c.arm, c.stage, c.f0 as at_us, 0 as metric from cell c
+  join (select unit_id, min(f0) as first_us from cell where f0 is not null group by unit_id) g on g.unit_id = c.unit_id and g.first_us = c.f0
+  union all
+  select c.arm, c.stage, c.f1 as at_us, 1 as metric from cell c
+  join (select unit_id, min(f1) as first_us from cell where f1 is not null group by unit_id) g on g.unit_id = c.unit_id and g.first_us = c.f1
+) e
+group by arm, stage, cast(floor(at_us / $grid) as bigint)

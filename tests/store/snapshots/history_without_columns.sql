@@ -1,22 +1,23 @@
 -- $as_of = 1794000000000000
 -- $experiment = "sonnet-swap"
 -- $max_file = 7
+-- $start = 1793491200000000
 -- One row per unit that has a past: what the metrics with a covariate (CUPED) measured in the unit's own calls strictly before
--- it met the experiment, in whatever experiment or in none. It met it with its first call in the request table, with any
--- earlier call that already showed an arm of this experiment (before `start`, say), or when it was assigned, whichever came
--- first. Nothing that happened later can reach these sums: a score counts in the state it had at that moment.
+-- it met the experiment, in whatever experiment or in none. It met it with its first call that belongs to the experiment (its
+-- arm may be unknown), with any earlier call that already showed an arm (before `start`, say), or when it was assigned,
+-- whichever came first. Nothing that happened later can reach these sums: a score counts in the state it had at that moment.
 with met as (
   select unit_key, min(first_us) as met_us
   from (
-    select unit_id as unit_key, min(ts_us) as first_us
-    from request
-    where unit_id is not null
+    select unit_id as unit_key, min(first_us) as first_us
+    from unit_total
     group by unit_id
     union all
     select i."unit_id" as unit_key, min(i.ts_us) as first_us
     from interaction i
-    where i.experiment_id = $experiment and i.variant is not null and i.exposed
-      and i.file_id <= $max_file and i.ts_us <= $as_of
+    where i.experiment_id = $experiment and i.exposed and i.file_id <= $max_file and i.ts_us <= $as_of
+      and (i.variant is not null or (i.ts_us >= $start and true
+        and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))))
     group by i."unit_id"
     union all
     select unit_id as unit_key, min(ts_us) as first_us
@@ -24,7 +25,7 @@ with met as (
     where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
     group by unit_id
   ) meetings
-  where unit_key in (select unit_id from request where unit_id is not null)
+  where unit_key in (select unit_id from unit_total)
   group by unit_key
 ),
 past as (
@@ -49,7 +50,7 @@ judged as (
     from past p
     join score_target t on t.interaction_id = p.interaction_id
     join score s on s.score_id = t.score_id
-    where s.file_id <= $max_file and t.file_id <= $max_file and coalesce(s.updated_us, s.ts_us) < p.met_us
+    where s.file_id <= $max_file and t.file_id <= $max_file and t.until_file > $max_file and coalesce(s.updated_us, s.ts_us) < p.met_us
   ) ranked
   where recency = 1 and value is not null
 ),
@@ -68,13 +69,13 @@ ranked as (
 ),
 measured as (
   select c.unit_key,
-  case when c.call_rank = 1 and (TRUE) then 1 else 0 end as x0,
-  case when c.call_rank = 1 and (TRUE) is not null then 1 else 0 end as y0
+  case when c.call_rank = 1 and (TRUE) then 1 end as x0,
+  case when c.call_rank = 1 and (TRUE) is not null then 1 end as y0
   from ranked c
   left join scored s on s.interaction_id = c.interaction_id
 )
 select unit_key as past_unit,
-  cast(sum(x0) as bigint) as c0,
-  cast(least(sum(y0), 1) as bigint) as d0
+  count(x0) as c0,
+  least(count(y0), 1) as d0
 from measured
 group by unit_key

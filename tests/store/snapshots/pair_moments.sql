@@ -1,36 +1,69 @@
--- One row per pair of cells (cell = arm and stage, first stage <= second) and hour: what the hour added to the sums of
--- products over units. A unit seen in several stages is one cluster, so products run over pairs of cells. An earlier stage is
--- closed when a later one runs, so its final sum multiplies what the later cell gained.
-with closed as (
-  select unit_id, arm, stage,
-  cast(sum(ax0 - bx0) as bigint) as x0,
-  cast(sum(ay0 - by0) as bigint) as y0,
-  cast(sum(ax1 - bx1) as bigint) as x1,
-  cast(sum(ay1 - by1) as bigint) as y1
-  from unit_step
-  group by unit_id, arm, stage
-)
-select arm as arm_a, stage as stage_a, arm as arm_b, stage as stage_b, bucket,
-  cast(coalesce(sum(cast(ax0 as decimal(38,0)) * ax0 - cast(bx0 as decimal(38,0)) * bx0), 0) as decimal(38,0)) as xx0,
-  cast(coalesce(sum(cast(ax0 as decimal(38,0)) * ay0 - cast(bx0 as decimal(38,0)) * by0), 0) as decimal(38,0)) as xy0,
-  cast(coalesce(sum(cast(ay0 as decimal(38,0)) * ax0 - cast(by0 as decimal(38,0)) * bx0), 0) as decimal(38,0)) as yx0,
-  cast(coalesce(sum(cast(ay0 as decimal(38,0)) * ay0 - cast(by0 as decimal(38,0)) * by0), 0) as decimal(38,0)) as yy0,
-  cast(coalesce(sum(cast(ax1 as decimal(38,0)) * ax1 - cast(bx1 as decimal(38,0)) * bx1), 0) as decimal(38,0)) as xx1,
-  cast(coalesce(sum(cast(ax1 as decimal(38,0)) * ay1 - cast(bx1 as decimal(38,0)) * by1), 0) as decimal(38,0)) as xy1,
-  cast(coalesce(sum(cast(ay1 as decimal(38,0)) * ax1 - cast(by1 as decimal(38,0)) * bx1), 0) as decimal(38,0)) as yx1,
-  cast(coalesce(sum(cast(ay1 as decimal(38,0)) * ay1 - cast(by1 as decimal(38,0)) * by1), 0) as decimal(38,0)) as yy1
-from unit_step
-group by arm, stage, bucket
+-- One row per pair of cells (cell = arm and stage, first stage <= second; and look, and segment): sums of products over units.
+-- A unit seen in several stages is one cluster, so products run over pairs of cells.
+select arm as arm_a, stage as stage_a, arm as arm_b, stage as stage_b, stage as look,
+  count(*) as units,
+  cast(coalesce(sum(cast(t0 as decimal(38,0)) * t0), 0) as decimal(38,0)) as t0_t0,
+  cast(coalesce(sum(cast(t0 as decimal(38,0)) * t1), 0) as decimal(38,0)) as t0_t1,
+  cast(coalesce(sum(cast(t1 as decimal(38,0)) * t0), 0) as decimal(38,0)) as t1_t0,
+  cast(coalesce(sum(cast(t1 as decimal(38,0)) * t1), 0) as decimal(38,0)) as t1_t1,
+  cast(coalesce(sum(cast(t10 as decimal(38,0)) * t10), 0) as decimal(38,0)) as t10_t10,
+  cast(coalesce(sum(cast(t10 as decimal(38,0)) * t11), 0) as decimal(38,0)) as t10_t11,
+  cast(coalesce(sum(cast(t11 as decimal(38,0)) * t10), 0) as decimal(38,0)) as t11_t10,
+  cast(coalesce(sum(cast(t11 as decimal(38,0)) * t11), 0) as decimal(38,0)) as t11_t11,
+  cast(coalesce(sum(cast(t12 as decimal(38,0)) * t12), 0) as decimal(38,0)) as t12_t12,
+  cast(coalesce(sum(cast(t12 as decimal(38,0)) * t13), 0) as decimal(38,0)) as t12_t13,
+  cast(coalesce(sum(cast(t13 as decimal(38,0)) * t12), 0) as decimal(38,0)) as t13_t12,
+  cast(coalesce(sum(cast(t13 as decimal(38,0)) * t13), 0) as decimal(38,0)) as t13_t13,
+  cast(coalesce(sum(cast(t2c as decimal(38,0)) * t2c), 0) as decimal(38,0)) as t2c_t2c,
+  cast(coalesce(sum(cast(t2c as decimal(38,0)) * t3c), 0) as decimal(38,0)) as t2c_t3c,
+  cast(coalesce(sum(cast(t3c as decimal(38,0)) * t2c), 0) as decimal(38,0)) as t3c_t2c,
+  cast(coalesce(sum(cast(t3c as decimal(38,0)) * t3c), 0) as decimal(38,0)) as t3c_t3c,
+  cast(coalesce(sum(cast(t4 as decimal(38,0)) * t4), 0) as decimal(38,0)) as t4_t4,
+  cast(coalesce(sum(cast(t4 as decimal(38,0)) * t5), 0) as decimal(38,0)) as t4_t5,
+  cast(coalesce(sum(cast(t5 as decimal(38,0)) * t4), 0) as decimal(38,0)) as t5_t4,
+  cast(coalesce(sum(cast(t5 as decimal(38,0)) * t5), 0) as decimal(38,0)) as t5_t5,
+  cast(coalesce(sum(cast(t6 as decimal(38,0)) * t6), 0) as decimal(38,0)) as t6_t6,
+  cast(coalesce(sum(cast(t6 as decimal(38,0)) * t7), 0) as decimal(38,0)) as t6_t7,
+  cast(coalesce(sum(cast(t7 as decimal(38,0)) * t6), 0) as decimal(38,0)) as t7_t6,
+  cast(coalesce(sum(cast(t7 as decimal(38,0)) * t7), 0) as decimal(38,0)) as t7_t7,
+  cast(coalesce(sum(cast(t8 as decimal(38,0)) * t8), 0) as decimal(38,0)) as t8_t8,
+  cast(coalesce(sum(cast(t8 as decimal(38,0)) * t9c), 0) as decimal(38,0)) as t8_t9c,
+  cast(coalesce(sum(cast(t9c as decimal(38,0)) * t8), 0) as decimal(38,0)) as t9c_t8,
+  cast(coalesce(sum(cast(t9c as decimal(38,0)) * t9c), 0) as decimal(38,0)) as t9c_t9c
+from cell
+group by arm, stage
+-- And over pairs of cells: units that were seen in an earlier stage and in a later one.
 union all
-select p.arm as arm_a, p.stage as stage_a, q.arm as arm_b, q.stage as stage_b, q.bucket,
-  cast(coalesce(sum(cast(p.x0 as decimal(38,0)) * (q.ax0 - q.bx0)), 0) as decimal(38,0)) as xx0,
-  cast(coalesce(sum(cast(p.x0 as decimal(38,0)) * (q.ay0 - q.by0)), 0) as decimal(38,0)) as xy0,
-  cast(coalesce(sum(cast(p.y0 as decimal(38,0)) * (q.ax0 - q.bx0)), 0) as decimal(38,0)) as yx0,
-  cast(coalesce(sum(cast(p.y0 as decimal(38,0)) * (q.ay0 - q.by0)), 0) as decimal(38,0)) as yy0,
-  cast(coalesce(sum(cast(p.x1 as decimal(38,0)) * (q.ax1 - q.bx1)), 0) as decimal(38,0)) as xx1,
-  cast(coalesce(sum(cast(p.x1 as decimal(38,0)) * (q.ay1 - q.by1)), 0) as decimal(38,0)) as xy1,
-  cast(coalesce(sum(cast(p.y1 as decimal(38,0)) * (q.ax1 - q.bx1)), 0) as decimal(38,0)) as yx1,
-  cast(coalesce(sum(cast(p.y1 as decimal(38,0)) * (q.ay1 - q.by1)), 0) as decimal(38,0)) as yy1
-from closed p
-join unit_step q on q.unit_id = p.unit_id and p.stage < q.stage
-group by p.arm, p.stage, q.arm, q.stage, q.bucket
+select p.arm as arm_a, p.stage as stage_a, q.arm as arm_b, q.stage as stage_b, q.stage as look,
+  count(*) as units,
+  cast(coalesce(sum(cast(p.t0 as decimal(38,0)) * q.t0), 0) as decimal(38,0)) as t0_t0,
+  cast(coalesce(sum(cast(p.t0 as decimal(38,0)) * q.t1), 0) as decimal(38,0)) as t0_t1,
+  cast(coalesce(sum(cast(p.t1 as decimal(38,0)) * q.t0), 0) as decimal(38,0)) as t1_t0,
+  cast(coalesce(sum(cast(p.t1 as decimal(38,0)) * q.t1), 0) as decimal(38,0)) as t1_t1,
+  cast(coalesce(sum(cast(p.t10 as decimal(38,0)) * q.t10), 0) as decimal(38,0)) as t10_t10,
+  cast(coalesce(sum(cast(p.t10 as decimal(38,0)) * q.t11), 0) as decimal(38,0)) as t10_t11,
+  cast(coalesce(sum(cast(p.t11 as decimal(38,0)) * q.t10), 0) as decimal(38,0)) as t11_t10,
+  cast(coalesce(sum(cast(p.t11 as decimal(38,0)) * q.t11), 0) as decimal(38,0)) as t11_t11,
+  cast(coalesce(sum(cast(p.t12 as decimal(38,0)) * q.t12), 0) as decimal(38,0)) as t12_t12,
+  cast(coalesce(sum(cast(p.t12 as decimal(38,0)) * q.t13), 0) as decimal(38,0)) as t12_t13,
+  cast(coalesce(sum(cast(p.t13 as decimal(38,0)) * q.t12), 0) as decimal(38,0)) as t13_t12,
+  cast(coalesce(sum(cast(p.t13 as decimal(38,0)) * q.t13), 0) as decimal(38,0)) as t13_t13,
+  cast(coalesce(sum(cast(p.t2c as decimal(38,0)) * q.t2c), 0) as decimal(38,0)) as t2c_t2c,
+  cast(coalesce(sum(cast(p.t2c as decimal(38,0)) * q.t3c), 0) as decimal(38,0)) as t2c_t3c,
+  cast(coalesce(sum(cast(p.t3c as decimal(38,0)) * q.t2c), 0) as decimal(38,0)) as t3c_t2c,
+  cast(coalesce(sum(cast(p.t3c as decimal(38,0)) * q.t3c), 0) as decimal(38,0)) as t3c_t3c,
+  cast(coalesce(sum(cast(p.t4 as decimal(38,0)) * q.t4), 0) as decimal(38,0)) as t4_t4,
+  cast(coalesce(sum(cast(p.t4 as decimal(38,0)) * q.t5), 0) as decimal(38,0)) as t4_t5,
+  cast(coalesce(sum(cast(p.t5 as decimal(38,0)) * q.t4), 0) as decimal(38,0)) as t5_t4,
+  cast(coalesce(sum(cast(p.t5 as decimal(38,0)) * q.t5), 0) as decimal(38,0)) as t5_t5,
+  cast(coalesce(sum(cast(p.t6 as decimal(38,0)) * q.t6), 0) as decimal(38,0)) as t6_t6,
+  cast(coalesce(sum(cast(p.t6 as decimal(38,0)) * q.t7), 0) as decimal(38,0)) as t6_t7,
+  cast(coalesce(sum(cast(p.t7 as decimal(38,0)) * q.t6), 0) as decimal(38,0)) as t7_t6,
+  cast(coalesce(sum(cast(p.t7 as decimal(38,0)) * q.t7), 0) as decimal(38,0)) as t7_t7,
+  cast(coalesce(sum(cast(p.t8 as decimal(38,0)) * q.t8), 0) as decimal(38,0)) as t8_t8,
+  cast(coalesce(sum(cast(p.t8 as decimal(38,0)) * q.t9c), 0) as decimal(38,0)) as t8_t9c,
+  cast(coalesce(sum(cast(p.t9c as decimal(38,0)) * q.t8), 0) as decimal(38,0)) as t9c_t8,
+  cast(coalesce(sum(cast(p.t9c as decimal(38,0)) * q.t9c), 0) as decimal(38,0)) as t9c_t9c
+from cell p
+join cell q on q.unit_id = p.unit_id and p.stage < q.stage
+group by p.arm, p.stage, q.arm, q.stage

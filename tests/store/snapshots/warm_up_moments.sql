@@ -1,53 +1,126 @@
+-- $arm_0 = "baseline"
+-- $as_of = 1793999999999999
 -- $control = "baseline"
--- $cutoff = 1
+-- $experiment = "sonnet-swap"
+-- $limit_0 = 900.0
+-- $limit_1 = 1260.0
+-- $max_file = 7
+-- $stage_start_0 = 1793577600000000
+-- $start = 1793491200000000
+-- $until_0 = 1793999999999999
 -- Unit-level sums and products of every metric over the warm-up (see warm_up_histogram.sql).
 with unit_sums as (
   select unit_id,
-  cast(sum(x0) as bigint) as x0,
-  cast(sum(y0) as bigint) as y0,
-  cast(least(sum(x1), 1) as bigint) as x1,
-  cast(least(sum(y1), 1) as bigint) as y1,
-  cast(sum(x2) as bigint) as x2,
-  cast(sum(y2) as bigint) as y2,
-  cast(sum(x3) as bigint) as x3,
-  cast(sum(y3) as bigint) as y3,
-  cast(sum(x4) as bigint) as x4,
-  cast(least(sum(y4), 1) as bigint) as y4,
-  cast(sum(x6) as bigint) as x6,
-  cast(sum(y6) as bigint) as y6
-  from request
-  where arm = $control and unit_id is not null and not not_randomised and ts_us <= $cutoff
+  count(t0) as t0,
+  count(t1) as t1,
+  least(count(t2), 1) as t2c,
+  least(count(t3), 1) as t3c,
+  cast(coalesce(sum(t4), 0) as bigint) as t4,
+  count(t5) as t5,
+  cast(coalesce(sum(t6), 0) as bigint) as t6,
+  cast(coalesce(sum(t7), 0) as bigint) as t7,
+  count(t8) as t8,
+  least(count(t9), 1) as t9c,
+  count(t10) as t10,
+  count(t11) as t11,
+  cast(coalesce(sum(t12), 0) as bigint) as t12,
+  cast(coalesce(sum(t13), 0) as bigint) as t13
+  from (
+-- One row per model call of the experiment: who (unit), which arm, which stage, when, and what it measured. A call's arm is
+-- its own variant; else what its unit was assigned at that moment; else, where logs carry no variant, the manifest it ran.
+-- Rows without a unit or an arm stay, so that they can be counted.
+select i."session_id" as unit_id, case when i.experiment_id = $experiment and i.variant is not null then i.variant when a.variant is not null then a.variant end as arm, i.ts_us, i.ts_us as head_us, 1 as head, case when i.ts_us >= $stage_start_0 then 1 else 0 end as stage, coalesce(a.by_default, 0) = 1 as not_randomised, case when ("i"."refused") then 1 end as t0, case when ("i"."refused") is not null then 1 end as t1, case when ("i"."format_ok" AND NOT "i"."is_error") then 1 end as t2, case when ("i"."format_ok" AND NOT "i"."is_error") is not null then 1 end as t3, case when abs(("i"."latency_ms" / NULLIF((1000), 0))) < 1e308 then cast(case when abs((("i"."latency_ms" / NULLIF((1000), 0))) * 1000000e0) >= 4503599627370496e0 then (("i"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 when (("i"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 < 0 then (("i"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 - 4503599627370496e0 + 4503599627370496e0 else (("i"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 + 4503599627370496e0 - 4503599627370496e0 end as bigint) end as t4, case when abs(("i"."latency_ms" / NULLIF((1000), 0))) < 1e308 then 1 end as t5, case when abs(("i"."cost_usd")) < 1e308 and abs((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then cast(case when abs((("i"."cost_usd")) * 1000000000e0) >= 4503599627370496e0 then (("i"."cost_usd")) * 1000000000e0 when (("i"."cost_usd")) * 1000000000e0 < 0 then (("i"."cost_usd")) * 1000000000e0 - 4503599627370496e0 + 4503599627370496e0 else (("i"."cost_usd")) * 1000000000e0 + 4503599627370496e0 - 4503599627370496e0 end as bigint) end as t6, case when abs(("i"."cost_usd")) < 1e308 and abs((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then cast(case when abs(((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0) >= 4503599627370496e0 then ((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 when ((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 < 0 then ((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 - 4503599627370496e0 + 4503599627370496e0 else ((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 + 4503599627370496e0 - 4503599627370496e0 end as bigint) end as t7, case when (TRUE) then 1 end as t8, case when (TRUE) is not null then 1 end as t9, case when abs(("i"."latency_ms")) < 1e308 and ("i"."latency_ms") > (case when (case when i.experiment_id = $experiment and i.variant is not null then i.variant when a.variant is not null then a.variant end) = $arm_0 then $limit_0 else $limit_1 end) then 1 end as t10, case when abs(("i"."latency_ms")) < 1e308 then 1 end as t11, s.sx6 as t12, s.sy6 as t13
+from (
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from interaction x
+  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id
+    and w.file_id <= $max_file and w.until_file > $max_file)
+  union all
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from merged_interaction where file_id <= $max_file and until_file > $max_file
+) i
+left join assigned a on a.unit_id = i."session_id" and a.from_us <= i.ts_us and (a.until_us is null or i.ts_us < a.until_us)
+left join scored s on s.interaction_id = i.interaction_id
+where i.exposed
+  and i.file_id <= $max_file
+  and i.ts_us >= $start and i.ts_us <= $as_of
+  and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))
+  and (i.experiment_id = $experiment or a.variant is not null)
+  and ("i"."surface" = 'it''s "support"')
+  and i.ts_us <= $until_0
+  and not (i.request_id is not null and i.request_id in (select request_id from repeated_request))
+union all
+-- The calls of requests that have several (calls.sql has the others). One attempt, the last or the first, has call_rank 1 and
+-- stands for its request; all attempts of a request belong to the moment and stage of that one.
+select c.unit_key as unit_id, c.arm, c.ts_us, c.head_us, case when c.call_rank = 1 then 1 end as head, case when c.head_us >= $stage_start_0 then 1 else 0 end as stage, c.any_by_default = 1 as not_randomised, case when c.call_rank = 1 and ("c"."refused") then 1 end as t0, case when c.call_rank = 1 and ("c"."refused") is not null then 1 end as t1, case when c.call_rank = 1 and ("c"."format_ok" AND NOT "c"."is_error") then 1 end as t2, case when c.call_rank = 1 and ("c"."format_ok" AND NOT "c"."is_error") is not null then 1 end as t3, case when abs(("c"."latency_ms" / NULLIF((1000), 0))) < 1e308 then cast(case when abs((("c"."latency_ms" / NULLIF((1000), 0))) * 1000000e0) >= 4503599627370496e0 then (("c"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 when (("c"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 < 0 then (("c"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 - 4503599627370496e0 + 4503599627370496e0 else (("c"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 + 4503599627370496e0 - 4503599627370496e0 end as bigint) end as t4, case when abs(("c"."latency_ms" / NULLIF((1000), 0))) < 1e308 then 1 end as t5, case when c.call_rank = 1 and abs(("c"."cost_usd")) < 1e308 and abs((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then cast(case when abs((("c"."cost_usd")) * 1000000000e0) >= 4503599627370496e0 then (("c"."cost_usd")) * 1000000000e0 when (("c"."cost_usd")) * 1000000000e0 < 0 then (("c"."cost_usd")) * 1000000000e0 - 4503599627370496e0 + 4503599627370496e0 else (("c"."cost_usd")) * 1000000000e0 + 4503599627370496e0 - 4503599627370496e0 end as bigint) end as t6, case when c.call_rank = 1 and abs(("c"."cost_usd")) < 1e308 and abs((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then cast(case when abs(((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0) >= 4503599627370496e0 then ((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 when ((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 < 0 then ((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 - 4503599627370496e0 + 4503599627370496e0 else ((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 + 4503599627370496e0 - 4503599627370496e0 end as bigint) end as t7, case when c.call_rank = 1 and (TRUE) then 1 end as t8, case when c.call_rank = 1 and (TRUE) is not null then 1 end as t9, case when c.call_rank = 1 and abs(("c"."latency_ms")) < 1e308 and ("c"."latency_ms") > (case when c.arm = $arm_0 then $limit_0 else $limit_1 end) then 1 end as t10, case when c.call_rank = 1 and abs(("c"."latency_ms")) < 1e308 then 1 end as t11, s.sx6 as t12, s.sy6 as t13
+from (
+  select r.*,
+    row_number() over (
+      partition by r.unit_key, r.arm, r.request_key
+      order by r.ts_us desc, coalesce(r.attempt, 0) desc, r.interaction_id desc
+    ) as call_rank,
+    max(r.ts_us) over (partition by r.unit_key, r.arm, r.request_key) as head_us,
+    max(r.by_default) over (partition by r.unit_key, r.arm, r.request_key) as any_by_default
+  from (
+-- One row per model call of the experiment: who (unit), which arm, which stage, when, and what it measured. A call's arm is
+-- its own variant; else what its unit was assigned at that moment; else, where logs carry no variant, the manifest it ran.
+-- Rows without a unit or an arm stay, so that they can be counted.
+select i."session_id" as unit_key, case when i.experiment_id = $experiment and i.variant is not null then i.variant when a.variant is not null then a.variant end as arm, coalesce(i.request_id, i.interaction_id) as request_key, coalesce(a.by_default, 0) as by_default, i."attempt", i."attributes", i."cost_usd", i."format_ok", i."interaction_id", i."is_error", i."latency_ms", i."model", i."refused", i."surface", i."ts_us"
+from (
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from interaction x
+  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id
+    and w.file_id <= $max_file and w.until_file > $max_file)
+  union all
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from merged_interaction where file_id <= $max_file and until_file > $max_file
+) i
+left join assigned a on a.unit_id = i."session_id" and a.from_us <= i.ts_us and (a.until_us is null or i.ts_us < a.until_us)
+where i.exposed
+  and i.file_id <= $max_file
+  and i.ts_us >= $start and i.ts_us <= $as_of
+  and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))
+  and (i.experiment_id = $experiment or a.variant is not null)
+  and ("i"."surface" = 'it''s "support"')
+  and i.ts_us <= $until_0
+  and i.request_id is not null and i.request_id in (select request_id from repeated_request)
+  ) r
+) c
+left join scored s on s.interaction_id = c.interaction_id
+  ) r
+  where arm = $control and unit_id is not null and not not_randomised
   group by unit_id
 )
 select count(*) as units,
-  cast(coalesce(sum(x0), 0) as decimal(38,0)) as x0,
-  cast(coalesce(sum(y0), 0) as decimal(38,0)) as y0,
-  cast(coalesce(sum(x1), 0) as decimal(38,0)) as x1,
-  cast(coalesce(sum(y1), 0) as decimal(38,0)) as y1,
-  cast(coalesce(sum(x2), 0) as decimal(38,0)) as x2,
-  cast(coalesce(sum(y2), 0) as decimal(38,0)) as y2,
-  cast(coalesce(sum(x3), 0) as decimal(38,0)) as x3,
-  cast(coalesce(sum(y3), 0) as decimal(38,0)) as y3,
-  cast(coalesce(sum(x4), 0) as decimal(38,0)) as x4,
-  cast(coalesce(sum(y4), 0) as decimal(38,0)) as y4,
-  cast(coalesce(sum(x6), 0) as decimal(38,0)) as x6,
-  cast(coalesce(sum(y6), 0) as decimal(38,0)) as y6,
-  cast(coalesce(sum(cast(x0 as decimal(38,0)) * x0), 0) as decimal(38,0)) as xx0,
-  cast(coalesce(sum(cast(x0 as decimal(38,0)) * y0), 0) as decimal(38,0)) as xy0,
-  cast(coalesce(sum(cast(y0 as decimal(38,0)) * y0), 0) as decimal(38,0)) as yy0,
-  cast(coalesce(sum(cast(x1 as decimal(38,0)) * x1), 0) as decimal(38,0)) as xx1,
-  cast(coalesce(sum(cast(x1 as decimal(38,0)) * y1), 0) as decimal(38,0)) as xy1,
-  cast(coalesce(sum(cast(y1 as decimal(38,0)) * y1), 0) as decimal(38,0)) as yy1,
-  cast(coalesce(sum(cast(x2 as decimal(38,0)) * x2), 0) as decimal(38,0)) as xx2,
-  cast(coalesce(sum(cast(x2 as decimal(38,0)) * y2), 0) as decimal(38,0)) as xy2,
-  cast(coalesce(sum(cast(y2 as decimal(38,0)) * y2), 0) as decimal(38,0)) as yy2,
-  cast(coalesce(sum(cast(x3 as decimal(38,0)) * x3), 0) as decimal(38,0)) as xx3,
-  cast(coalesce(sum(cast(x3 as decimal(38,0)) * y3), 0) as decimal(38,0)) as xy3,
-  cast(coalesce(sum(cast(y3 as decimal(38,0)) * y3), 0) as decimal(38,0)) as yy3,
-  cast(coalesce(sum(cast(x4 as decimal(38,0)) * x4), 0) as decimal(38,0)) as xx4,
-  cast(coalesce(sum(cast(x4 as decimal(38,0)) * y4), 0) as decimal(38,0)) as xy4,
-  cast(coalesce(sum(cast(y4 as decimal(38,0)) * y4), 0) as decimal(38,0)) as yy4,
-  cast(coalesce(sum(cast(x6 as decimal(38,0)) * x6), 0) as decimal(38,0)) as xx6,
-  cast(coalesce(sum(cast(x6 as decimal(38,0)) * y6), 0) as decimal(38,0)) as xy6,
-  cast(coalesce(sum(cast(y6 as decimal(38,0)) * y6), 0) as decimal(38,0)) as yy6
+  cast(coalesce(sum(t0), 0) as decimal(38,0)) as x0,
+  cast(coalesce(sum(t1), 0) as decimal(38,0)) as y0,
+  cast(coalesce(sum(t2c), 0) as decimal(38,0)) as x1,
+  cast(coalesce(sum(t3c), 0) as decimal(38,0)) as y1,
+  cast(coalesce(sum(t4), 0) as decimal(38,0)) as x2,
+  cast(coalesce(sum(t5), 0) as decimal(38,0)) as y2,
+  cast(coalesce(sum(t6), 0) as decimal(38,0)) as x3,
+  cast(coalesce(sum(t7), 0) as decimal(38,0)) as y3,
+  cast(coalesce(sum(t8), 0) as decimal(38,0)) as x4,
+  cast(coalesce(sum(t9c), 0) as decimal(38,0)) as y4,
+  cast(coalesce(sum(t10), 0) as decimal(38,0)) as x5,
+  cast(coalesce(sum(t11), 0) as decimal(38,0)) as y5,
+  cast(coalesce(sum(t12), 0) as decimal(38,0)) as x6,
+  cast(coalesce(sum(t13), 0) as decimal(38,0)) as y6,
+  cast(coalesce(sum(cast(t0 as decimal(38,0)) * t0), 0) as decimal(38,0)) as xx0,
+  cast(coalesce(sum(cast(t0 as decimal(38,0)) * t1), 0) as decimal(38,0)) as xy0,
+  cast(coalesce(sum(cast(t1 as decimal(38,0)) * t1), 0) as decimal(38,0)) as yy0,
+  cast(coalesce(sum(cast(t2c as decimal(38,0)) * t2c), 0) as decimal(38,0)) as xx1,
+  cast(coalesce(sum(cast(t2c as decimal(38,0)) * t3c), 0) as decimal(38,0)) as xy1,
+  cast(coalesce(sum(cast(t3c as decimal(38,0)) * t3c), 0) as decimal(38,0)) as yy1,
+  cast(coalesce(sum(cast(t4 as decimal(38,0)) * t4), 0) as decimal(38,0)) as xx2,
+  cast(coalesce(sum(cast(t4 as decimal(38,0)) * t5), 0) as decimal(38,0)) as xy2,
+  cast(coalesce(sum(cast(t5 as decimal(38,0)) * t5), 0) as decimal(38,0)) as yy2,
+  cast(coalesce(sum(cast(t6 as decimal(38,0)) * t6), 0) as decimal(38,0)) as xx3,
+  cast(coalesce(sum(cast(t6 as decimal(38,0)) * t7), 0) as decimal(38,0)) as xy3,
+  cast(coalesce(sum(cast(t7 as decimal(38,0)) * t7), 0) as decimal(38,0)) as yy3,
+  cast(coalesce(sum(cast(t8 as decimal(38,0)) * t8), 0) as decimal(38,0)) as xx4,
+  cast(coalesce(sum(cast(t8 as decimal(38,0)) * t9c), 0) as decimal(38,0)) as xy4,
+  cast(coalesce(sum(cast(t9c as decimal(38,0)) * t9c), 0) as decimal(38,0)) as yy4,
+  cast(coalesce(sum(cast(t10 as decimal(38,0)) * t10), 0) as decimal(38,0)) as xx5,
+  cast(coalesce(sum(cast(t10 as decimal(38,0)) * t11), 0) as decimal(38,0)) as xy5,
+  cast(coalesce(sum(cast(t11 as decimal(38,0)) * t11), 0) as decimal(38,0)) as yy5,
+  cast(coalesce(sum(cast(t12 as decimal(38,0)) * t12), 0) as decimal(38,0)) as xx6,
+  cast(coalesce(sum(cast(t12 as decimal(38,0)) * t13), 0) as decimal(38,0)) as xy6,
+  cast(coalesce(sum(cast(t13 as decimal(38,0)) * t13), 0) as decimal(38,0)) as yy6
 from unit_sums

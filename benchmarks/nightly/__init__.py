@@ -1,0 +1,1 @@
+"""Benchmarks of the analysis path: nightly reports, increments, ticks, one-shot decisions."""

@@ -1,0 +1,42 @@
+"""What another experiment costs: the same logs spread over 1, 10 and 100 disjoint experiments, all of them analysed."""
+
+import shutil
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from benchmarks.nightly.logs import Logs, make_store
+from benchmarks.nightly.rounds import Own, folder, gigabytes, ratio, seconds, sizes, take_turns
+from benchmarks.options import Options, table
+
+ROWS = (10_000_000,)
+COUNTS = (1, 10, 100)
+
+
+def run(options: Options) -> str:
+    """Return a table for every size."""
+    with folder(options) as here:
+        return "\n\n".join(measure(rows, Path(here), 1 if options.quick else 3) for rows in sizes(options, ROWS))
+
+
+def measure(rows: int, here: Path, rounds: int) -> str:
+    """Return the table of one size."""
+    lines, one = [], []
+    for count in COUNTS:
+        logs = Logs(rows, experiments=count)
+        base = make_store(logs, here / f"{logs.name}.duckdb")
+        own = here / f"own-experiments-{rows}.duckdb"
+        shutil.copy(base, own)
+        with Own() as ours, Own() as hand:
+            answers = take_turns({
+                "hand": partial(hand.ask, "hand", db=str(base), experiments=count),
+                "ours": partial(ours.ask, "nightly", db=str(own), logs=asdict(logs)),
+            }, rounds, warm=count == 1)  # fmt: skip
+        own.unlink()
+        one = one or answers["ours"]
+        lines.append([
+            f"{count}", ratio(answers["ours"], one).text(), ratio(answers["ours"], answers["hand"]).text(),
+            seconds(answers["ours"]).text(), seconds(answers["hand"]).text(), gigabytes(answers["ours"]),
+        ])  # fmt: skip
+    head = ("experiments", "times one experiment", "times one SQL for all", "seconds", "seconds by hand", "peak")
+    return f"### {rows:,} rows, {rounds} rounds\n\n{table(head, lines)}"

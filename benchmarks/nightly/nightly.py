@@ -1,0 +1,98 @@
+"""The nightly analysis: 12 metrics, two treatments, all that was logged, against what peers take for less.
+
+Every side runs in a process of its own and takes turns with the others; ratios are paired within a round. Peers get the 13
+columns as one Parquet file, we and the hand-written SQL read the store. Three stages: users return, their treatment share grows.
+"""
+
+import shutil
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from benchmarks.nightly.logs import Logs, experiment_id, make_store, write_parquet
+from benchmarks.nightly.rounds import Answer, Own, folder, gigabytes, ratio, seconds, sizes, take_turns
+from benchmarks.options import Options, table
+from benchmarks.peers.environment import Peer, PeerUnavailableError
+
+ROWS = (1_000_000, 10_000_000, 50_000_000)
+PEERS = {
+    "tea-tasting": ("tea-tasting==1.14.0", "polars==2.1.0", "pyarrow"),
+    "gbstats": ("gbstats==0.8.0", "duckdb==2.0.0"),
+    "pandas": ("pandas==3.1.1", "scipy==1.17.1", "pyarrow"),
+}
+SCAN, HAND = "bare scan of the 13 columns, warm", "hand-written one-pass SQL"
+OURS, ALL, STAGES = "abtest, one stage", "abtest, one stage, with 10 segments", "abtest, three stages"
+NAMES = {
+    "tea-tasting": "tea-tasting on polars (no quantiles)",
+    "gbstats": "gbstats, one SQL a metric",
+    "pandas": "pandas + scipy (quantiles without a test)",
+}
+TARGETS = (
+    ("one stage with segments / bare scan", ALL, SCAN, 6.0),
+    ("one stage with segments / tea-tasting on polars", ALL, NAMES["tea-tasting"], 0.55),
+    ("three stages / one stage", STAGES, OURS, 3.0),
+)
+MOST_ROUNDS = {50_000_000: 1, 10_000_000: 5}
+
+
+def run(options: Options) -> str:
+    """Return a table for every size."""
+    with folder(options) as here:
+        parts = [measure(rows, Path(here), options) for rows in sizes(options, ROWS)]
+    return "\n\n".join(parts)
+
+
+def measure(rows: int, here: Path, options: Options) -> str:
+    """Return the tables of one size."""
+    plain, staged = Logs(rows), Logs(rows, staged=True)
+    stores = {
+        OURS: make_store(plain, here / f"{plain.name}.duckdb"),
+        STAGES: make_store(staged, here / f"{staged.name}.duckdb"),
+    }
+    parquet = write_parquet(stores[OURS], here / f"{plain.name}.parquet")
+    with ExitStack() as stack:
+        hand = stack.enter_context(Own())
+        base = str(stores[OURS])
+        sides = {SCAN: partial(hand.ask, "scan", db=base), HAND: partial(hand.ask, "hand", db=base)}
+        for name, logs, segments in ((OURS, plain, False), (ALL, plain, True), (STAGES, staged, False)):
+            own = here / f"own-{len(sides)}-{rows}.duckdb"
+            shutil.copy(stores[STAGES if logs.staged else OURS], own)
+            stack.callback(own.unlink)
+            worker = stack.enter_context(Own())
+            sides[name] = partial(worker.ask, "nightly", db=str(own), logs=asdict(logs), segments=segments)
+        missing = []
+        for name, wanted in PEERS.items():
+            try:
+                peer = stack.enter_context(Peer(f"nightly-{name}", options.environments, wanted))
+                sides[NAMES[name]] = partial(peer.ask, "nightly", parquet=str(parquet), experiment=experiment_id(0))
+            except PeerUnavailableError as reason:
+                missing.append(f"* {name} is skipped: {reason}")
+        rounds = 1 if options.quick else MOST_ROUNDS.get(rows, 7)
+        answers = take_turns(sides, rounds)
+    return report(rows, rounds, answers) + "".join(f"\n{line}" for line in missing)
+
+
+def report(rows: int, rounds: int, answers: dict[str, list[Answer]]) -> str:
+    """Return the table of the sides, the targets, and how well the sides agree."""
+    lines = [
+        [name, ratio(mine, answers[HAND]).text(), ratio(mine, answers[SCAN]).text(), seconds(mine).text(), gigabytes(mine)]
+        for name, mine in answers.items()
+    ]
+    head = ("who", "times the hand-written SQL", "times the bare scan", "seconds", "peak")
+    targets = [
+        f"* {name}: {ratio(answers[a], answers[b]).text()}, target {limit:g}" for name, a, b, limit in TARGETS if b in answers
+    ]
+    agreed = [f"{name} {apart(answers[OURS][-1], mine[-1]):.0e}" for name, mine in answers.items()
+              if mine[-1].get("estimates") and name not in (OURS, STAGES)]  # fmt: skip
+    note = f"* largest relative difference of an estimated effect (plain means and ratios) from ours: {', '.join(agreed)}"
+    return f"### {rows:,} rows, {rounds} rounds\n\n{table(head, lines)}\n\n" + "\n".join([*targets, note])
+
+
+def apart(ours: Answer, theirs: Answer) -> float:
+    """Return the largest relative difference between two sides' effects; CUPED and quantiles are estimated differently."""
+    left_out = ("latency", "p50", "p95", "p99")
+    return max(
+        abs(value - theirs["estimates"][name]) / abs(value)
+        for name, value in ours["estimates"].items() if name in theirs["estimates"] and not name.startswith(left_out)
+    )  # fmt: skip

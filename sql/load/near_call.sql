@@ -1,0 +1,30 @@
+-- All interactions that share a key with an open score, and which call each one is: rows of one call that several sources
+-- have logged are one choice.
+CREATE OR REPLACE TEMP TABLE load_near AS
+WITH near AS (
+    SELECT i.interaction_id, i.request_id, i.variant, i.trace_id, i.span_id, i.provider_response_id, i.unit_id, i.exposed,
+        i.operation
+    FROM interaction i
+    WHERE i.interaction_id IN (SELECT o.interaction_id FROM load_open o WHERE o.interaction_id IS NOT NULL)
+    UNION
+    SELECT i.interaction_id, i.request_id, i.variant, i.trace_id, i.span_id, i.provider_response_id, i.unit_id, i.exposed,
+        i.operation
+    FROM interaction i
+    WHERE i.request_id IN (SELECT o.request_id FROM load_open o WHERE o.request_id IS NOT NULL)
+    UNION
+    SELECT i.interaction_id, i.request_id, i.variant, i.trace_id, i.span_id, i.provider_response_id, i.unit_id, i.exposed,
+        i.operation
+    FROM interaction i
+    WHERE i.trace_id IN (SELECT o.trace_id FROM load_open o WHERE o.trace_id IS NOT NULL)
+    UNION
+    SELECT i.interaction_id, i.request_id, i.variant, i.trace_id, i.span_id, i.provider_response_id, i.unit_id, i.exposed,
+        i.operation
+    FROM interaction i
+    WHERE
+        i.provider_response_id IN (
+            SELECT o.provider_response_id FROM load_open o WHERE o.provider_response_id IS NOT NULL
+        )
+)
+SELECT n.*, COALESCE(t.merged_id, n.interaction_id) AS call_id
+FROM near n
+LEFT JOIN twin t ON t.interaction_id = n.interaction_id AND t.until_file = $open

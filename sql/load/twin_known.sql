@@ -1,0 +1,8 @@
+-- Whether anything is known of the area so far: a call of several rows, or a pair that was left apart.
+SELECT
+    EXISTS (SELECT 1 FROM twin t WHERE t.until_file = $open AND t.interaction_id IN (SELECT a.interaction_id FROM twin_area a))
+    OR EXISTS (
+        SELECT 1 FROM twin_conflict c
+        WHERE
+            c.id_a IN (SELECT a.interaction_id FROM twin_area a) OR c.id_b IN (SELECT a.interaction_id FROM twin_area a)
+    ) AS is_known

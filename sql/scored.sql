@@ -1,0 +1,16 @@
+-- The scores of every interaction, added up by metric. Of several scores of one name and scorer the latest counts.
+select interaction_id{{ score_sums }}
+from (
+  select t.interaction_id, s.name, s.scorer_kind, s.value,
+    row_number() over (
+      partition by t.interaction_id, s.name, s.scorer_kind, s.scorer_id
+      order by coalesce(s.updated_us, s.ts_us) desc, case when s.updated_us is null then 0 else 1 end desc, s.score_id desc,
+        case when s.value is null then 0 else 1 end desc, s.value desc
+    ) as recency
+  from score s
+  join {{ score_target }} t on t.score_id = s.score_id
+  where s.file_id <= $max_file and t.file_id <= $max_file and t.until_file > $max_file and coalesce(s.updated_us, s.ts_us) <= $as_of
+    and s.name in ({{ names }}){{ some_units }}
+) ranked
+where recency = 1 and value is not null
+group by interaction_id

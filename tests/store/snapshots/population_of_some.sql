@@ -1,0 +1,90 @@
+-- $arm_0 = "baseline"
+-- $as_of = 1794000000000000
+-- $experiment = "sonnet-swap"
+-- $limit_0 = 900.0
+-- $limit_1 = 1260.0
+-- $max_file = 7
+-- $stage_start_0 = 1793577600000000
+-- $start = 1793491200000000
+-- Calls by what became of them and by what they ran (the manifest), with a first look at the numbers that will be added up.
+select arm, "model", "prompt_name", "prompt_version", "prompt_sha256", "embedding_model_version", "index_id", "ruleset_version", not_randomised, case when unit_id is null then 1 else 0 end as no_unit, count(*) as calls,
+  count(head) as requests, min(ts_us) as first_us, max(ts_us) as last_us,
+  max(abs(t4)) as largest_t4,
+  max(abs(t6)) as largest_t6,
+  max(abs(t7)) as largest_t7,
+  count(t0) as requests_t0,
+  count(t1) as requests_t1,
+  count(t2) as requests_t2,
+  count(t3) as requests_t3,
+  count(t5) as calls_t5,
+  count(t8) as requests_t8,
+  count(t9) as requests_t9,
+  count(t10) as requests_t10,
+  count(t11) as requests_t11,
+  count(t1) as known_0,
+  count(t3) as known_1,
+  count(t5) as known_2,
+  count(t7) as known_3,
+  count(t9) as known_4,
+  count(t11) as known_5,
+  count(case when t13 > 0 then 1 end) as known_6
+from (
+-- One row per model call of the experiment: who (unit), which arm, which stage, when, and what it measured. A call's arm is
+-- its own variant; else what its unit was assigned at that moment; else, where logs carry no variant, the manifest it ran.
+-- Rows without a unit or an arm stay, so that they can be counted.
+select i."session_id" as unit_id, case when i.experiment_id = $experiment and i.variant is not null then i.variant when a.variant is not null then a.variant end as arm, i.ts_us, i.ts_us as head_us, 1 as head, case when i.ts_us >= $stage_start_0 then 1 else 0 end as stage, coalesce(a.by_default, 0) = 1 as not_randomised, i."model", i."prompt_name", i."prompt_version", i."prompt_sha256", i."embedding_model_version", i."index_id", i."ruleset_version", case when ("i"."refused") then 1 end as t0, case when ("i"."refused") is not null then 1 end as t1, case when ("i"."format_ok" AND NOT "i"."is_error") then 1 end as t2, case when ("i"."format_ok" AND NOT "i"."is_error") is not null then 1 end as t3, case when abs(("i"."latency_ms" / NULLIF((1000), 0))) < 1e308 then (("i"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 + 6755399441055744e0 - 6755399441055744e0 end as t4, case when abs(("i"."latency_ms" / NULLIF((1000), 0))) < 1e308 then 1 end as t5, case when abs(("i"."cost_usd")) < 1e308 and abs((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then (("i"."cost_usd")) * 1000000000e0 + 6755399441055744e0 - 6755399441055744e0 end as t6, case when abs(("i"."cost_usd")) < 1e308 and abs((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then ((CASE WHEN ("i"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 + 6755399441055744e0 - 6755399441055744e0 end as t7, case when (TRUE) then 1 end as t8, case when (TRUE) is not null then 1 end as t9, case when abs(("i"."latency_ms")) < 1e308 and ("i"."latency_ms") > (case when (case when i.experiment_id = $experiment and i.variant is not null then i.variant when a.variant is not null then a.variant end) = $arm_0 then $limit_0 else $limit_1 end) then 1 end as t10, case when abs(("i"."latency_ms")) < 1e308 then 1 end as t11, s.sx6 as t12, s.sy6 as t13
+from (
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from interaction x
+  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id
+    and w.file_id <= $max_file and w.until_file > $max_file)
+  union all
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from merged_interaction where file_id <= $max_file and until_file > $max_file
+) i
+left join assigned a on a.unit_id = i."session_id" and a.from_us <= i.ts_us and (a.until_us is null or i.ts_us < a.until_us)
+left join scored s on s.interaction_id = i.interaction_id
+where i.exposed
+  and i.file_id <= $max_file
+  and i.ts_us >= $start and i.ts_us <= $as_of
+  and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))
+  and (i.experiment_id = $experiment or a.variant is not null)
+  and ("i"."surface" = 'it''s "support"')
+  and not (i.request_id is not null and i.request_id in (select request_id from repeated_request))
+  and i."session_id" in (select unit_id from "some")
+union all
+-- The calls of requests that have several (calls.sql has the others). One attempt, the last or the first, has call_rank 1 and
+-- stands for its request; all attempts of a request belong to the moment and stage of that one.
+select c.unit_key as unit_id, c.arm, c.ts_us, c.head_us, case when c.call_rank = 1 then 1 end as head, case when c.head_us >= $stage_start_0 then 1 else 0 end as stage, c.any_by_default = 1 as not_randomised, c."model", c."prompt_name", c."prompt_version", c."prompt_sha256", c."embedding_model_version", c."index_id", c."ruleset_version", case when c.call_rank = 1 and ("c"."refused") then 1 end as t0, case when c.call_rank = 1 and ("c"."refused") is not null then 1 end as t1, case when c.call_rank = 1 and ("c"."format_ok" AND NOT "c"."is_error") then 1 end as t2, case when c.call_rank = 1 and ("c"."format_ok" AND NOT "c"."is_error") is not null then 1 end as t3, case when abs(("c"."latency_ms" / NULLIF((1000), 0))) < 1e308 then (("c"."latency_ms" / NULLIF((1000), 0))) * 1000000e0 + 6755399441055744e0 - 6755399441055744e0 end as t4, case when abs(("c"."latency_ms" / NULLIF((1000), 0))) < 1e308 then 1 end as t5, case when c.call_rank = 1 and abs(("c"."cost_usd")) < 1e308 and abs((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then (("c"."cost_usd")) * 1000000000e0 + 6755399441055744e0 - 6755399441055744e0 end as t6, case when c.call_rank = 1 and abs(("c"."cost_usd")) < 1e308 and abs((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) < 1e308 then ((CASE WHEN ("c"."attributes" ->> '$.outcome') = 'solved' THEN 1 ELSE 0 END)) * 1000000000e0 + 6755399441055744e0 - 6755399441055744e0 end as t7, case when c.call_rank = 1 and (TRUE) then 1 end as t8, case when c.call_rank = 1 and (TRUE) is not null then 1 end as t9, case when c.call_rank = 1 and abs(("c"."latency_ms")) < 1e308 and ("c"."latency_ms") > (case when c.arm = $arm_0 then $limit_0 else $limit_1 end) then 1 end as t10, case when c.call_rank = 1 and abs(("c"."latency_ms")) < 1e308 then 1 end as t11, s.sx6 as t12, s.sy6 as t13
+from (
+  select r.*,
+    row_number() over (
+      partition by r.unit_key, r.arm, r.request_key
+      order by r.ts_us desc, coalesce(r.attempt, 0) desc, r.interaction_id desc
+    ) as call_rank,
+    max(r.ts_us) over (partition by r.unit_key, r.arm, r.request_key) as head_us,
+    max(r.by_default) over (partition by r.unit_key, r.arm, r.request_key) as any_by_default
+  from (
+-- One row per model call of the experiment: who (unit), which arm, which stage, when, and what it measured. A call's arm is
+-- its own variant; else what its unit was assigned at that moment; else, where logs carry no variant, the manifest it ran.
+-- Rows without a unit or an arm stay, so that they can be counted.
+select i."session_id" as unit_key, case when i.experiment_id = $experiment and i.variant is not null then i.variant when a.variant is not null then a.variant end as arm, coalesce(i.request_id, i.interaction_id) as request_key, coalesce(a.by_default, 0) as by_default, i."attempt", i."attributes", i."cost_usd", i."embedding_model_version", i."format_ok", i."index_id", i."interaction_id", i."is_error", i."latency_ms", i."model", i."prompt_name", i."prompt_sha256", i."prompt_version", i."refused", i."ruleset_version", i."surface", i."ts_us"
+from (
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from interaction x
+  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id
+    and w.file_id <= $max_file and w.until_file > $max_file)
+  union all
+  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "surface", "ts_us", "unit_id", "variant" from merged_interaction where file_id <= $max_file and until_file > $max_file
+) i
+left join assigned a on a.unit_id = i."session_id" and a.from_us <= i.ts_us and (a.until_us is null or i.ts_us < a.until_us)
+where i.exposed
+  and i.file_id <= $max_file
+  and i.ts_us >= $start and i.ts_us <= $as_of
+  and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))
+  and (i.experiment_id = $experiment or a.variant is not null)
+  and ("i"."surface" = 'it''s "support"')
+  and i.request_id is not null and i.request_id in (select request_id from repeated_request)
+  and i."session_id" in (select unit_id from "some")
+  ) r
+) c
+left join scored s on s.interaction_id = c.interaction_id
+) r
+group by arm, "model", "prompt_name", "prompt_version", "prompt_sha256", "embedding_model_version", "index_id", "ruleset_version", not_randomised, case when unit_id is null then 1 else 0 end

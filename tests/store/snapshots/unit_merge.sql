@@ -1,0 +1,61 @@
+-- What units had done before and what they have done since, added up.
+select unit_id, arm, stage, not_randomised, cast(sum(calls) as bigint) as calls, cast(sum(requests) as bigint) as requests,
+  min(first_us) as first_us, max(last_us) as last_us, min(arrived_us) as arrived_us,
+  max(last_head_us) as last_head_us,
+  cast(sum(t0) as bigint) as t0,
+  cast(sum(t1) as bigint) as t1,
+  cast(sum(t2) as bigint) as t2,
+  cast(sum(t3) as bigint) as t3,
+  cast(sum(t4) as bigint) as t4,
+  cast(sum(t5) as bigint) as t5,
+  cast(sum(t6) as bigint) as t6,
+  cast(sum(t7) as bigint) as t7,
+  cast(sum(t8) as bigint) as t8,
+  cast(sum(t9) as bigint) as t9,
+  cast(sum(t10) as bigint) as t10,
+  cast(sum(t11) as bigint) as t11,
+  cast(sum(t12) as bigint) as t12,
+  cast(sum(t13) as bigint) as t13,
+  min(f0) as f0,
+  min(f1) as f1
+from (
+  select unit_id, arm, stage, not_randomised, calls, requests, first_us, last_us, arrived_us, last_head_us,
+  t0 as t0,
+  requests as t1,
+  t2 as t2,
+  t3 as t3,
+  t4 as t4,
+  t5 as t5,
+  t6 as t6,
+  t7 as t7,
+  t8 as t8,
+  t9 as t9,
+  t10 as t10,
+  t11 as t11,
+  t12 as t12,
+  t13 as t13,
+  f0 as f0,
+  f1 as f1
+  from "old_totals"
+  where unit_id in (select unit_id from touched)
+  union all
+  select unit_id, arm, stage, not_randomised, calls, requests, first_us, last_us, arrived_us, last_head_us,
+  t0,
+  t1,
+  t2,
+  t3,
+  t4,
+  t5,
+  t6,
+  t7,
+  t8,
+  t9,
+  t10,
+  t11,
+  t12,
+  t13,
+  f0,
+  f1
+  from unit_delta
+) both_parts
+group by unit_id, arm, stage, not_randomised
