@@ -7,25 +7,24 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from ipaddress import ip_address
+from functools import cached_property, reduce
 from itertools import pairwise
 from operator import or_
 from pathlib import Path
-from functools import cached_property
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from sqlglot.expressions.core import Expr as Node
 
 from abtest.errors import SpecError, did_you_mean
 from abtest.metrics.base import Duration, Measure, MetricSpec, Name, Positive, Strict, duration_seconds, kinds, quoted
-from abtest.metrics.catalog import default_sentence, expand
+from abtest.metrics.catalog import default_sentence, resolved
 from abtest.metrics.expressions import Expression, parse
 from abtest.metrics.prices import Prices, cost_tree, read_book
-from abtest.metrics.segments import Segment, split_level
+from abtest.metrics.segments import Segment, check_levels, split_level
 from abtest.spec_errors import spec_error
+from abtest.spec_urls import is_loopback as is_loopback  # noqa: PLC0414 - actuators ask this module
+from abtest.spec_urls import safe_url
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Alpha = Annotated[float, Field(gt=0, lt=0.5)]
@@ -206,8 +205,7 @@ class Experiment(Strict):
         metrics = data.get("metrics") if isinstance(data, Mapping) else None
         if not isinstance(metrics, (list, tuple)):
             return data
-        resolved = [_resolved(metric, i) for i, metric in enumerate(metrics)]
-        return {**data, "metrics": resolved}
+        return {**data, "metrics": [resolved(metric, i) for i, metric in enumerate(metrics)]}
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -234,22 +232,12 @@ class Experiment(Strict):
         for metric in self.metrics:
             metric.bind(self._derived)
         self.where_expression()
-        self._check_segments()
-        return self
-
-    def _check_segments(self) -> None:
-        keys = [s.key for s in self.segments]
-        _unique("segments", keys)
+        _unique("segments", [s.key for s in self.segments])
         for segment in self.segments:
             segment.expression(self._derived)
         for metric in self.guardrails:
-            for level in metric.guardrail.segments if metric.guardrail else ():
-                key = split_level(level)[0]
-                if key not in keys:
-                    raise SpecError(
-                        f"no [[segments]] is called {quoted(key)}", key=f"metrics.{metric.name}.guardrail.segments",
-                        hint=did_you_mean(key, keys) if keys else f'add [[segments]] by = "{key}"',
-                    )  # fmt: skip
+            check_levels(metric, self.segments)
+        return self
 
     # -- derived -------------------------------------------------------------------------------------------------
 
@@ -388,44 +376,6 @@ class Experiment(Strict):
         except SpecError as error:
             error.file = error.file or file
             raise
-
-
-def _resolved(metric: Any, index: int) -> Any:
-    """Return a metric with `use` written out; what is no table is left to the model to refuse."""
-    if not isinstance(metric, Mapping):
-        return metric
-    name = metric.get("name")
-    key = f"metrics.{name}" if isinstance(name, str) and re.fullmatch(r"[\w.-]{1,100}", name) else f"metrics[{index}]"
-    if "use" in metric:
-        return expand(metric, key)
-    if not isinstance(metric.get("kind", ""), str):
-        raise SpecError(
-            f"{quoted(metric['kind'])} is no metric kind", key=f"{key}.kind", hint=f"known: {', '.join(kinds())}"
-        )
-    return metric
-
-
-def safe_url(url: str) -> str:
-    """Return the address of a webhook, unchanged; raises ValueError when a message must not be sent there."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("an address has no spaces and only ASCII characters; write the name of the host in punycode")
-    parts = urlsplit(url)
-    host, port = parts.hostname, parts.port
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("no user or password in the address: it is kept in the store; the message is signed instead")
-    if not host or port == 0:
-        raise ValueError('not an address; write url = "https://hooks.example.com/abtest"')
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-        raise ValueError("must start with https:// (http:// only to 127.0.0.1, ::1 or localhost)")
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address can only mean this machine."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _unique(key: str, names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
+from abtest.analysis.tables import named_histograms
 from abtest.analysis.times import to_us
 from abtest.results import Stage
 from abtest.spec import Experiment, canonical_sha256
@@ -206,7 +207,7 @@ class Evidence:
         return canonical_sha256({
             **({"segments": guarded} if guarded else {}),
             "rows": {name: [dict(row) for row in in_order(getattr(self, name))] for name in names},
-            "histograms": {str(j): [dict(row) for row in in_order(h)] for j, h in self.histograms.items()},
+            "histograms": {name: [dict(row) for row in in_order(h)] for name, h in named_histograms(self.histograms).items()},
             "strata": [[s.index, s.since_us, s.share, s.ramp_index] for s in self.strata],
             "as_of_us": self.as_of_us,
         })  # fmt: skip

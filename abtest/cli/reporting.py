@@ -76,7 +76,9 @@ def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = Non
     ]
     if len(experiment.treatments) != 1:
         return Entry(analyze(store, experiment, as_of_us=as_of_us), None, history)
-    decision, analysis = decide_with_analysis(store, experiment, as_of_us=as_of_us, dry_run=True, check_flag=False, series=True, segments="all")
+    decision, analysis = decide_with_analysis(
+        store, experiment, as_of_us=as_of_us, dry_run=True, check_flag=False, series=True, segments="all"
+    )
     # A report acts on nothing; what was done when this was decided is in the ledger.
     done = ledger.entries(store.connection, experiment=experiment.id, revision=experiment.revision, kind="action")
     actions = tuple(

@@ -21,7 +21,9 @@ def rebuild(db: DbOption = DEFAULT_DB, as_json: JsonOption = False) -> int:
     if as_json:
         emit({"schema": "abtest.rebuild/1", **done})
         return 0
-    say(f"dropped the aggregates of {done['states']} experiments; {done['repeated_requests']:,} requests have several calls")
+    say(
+        f"dropped the aggregates of {done['states']} experiments; {done['repeated_requests']:,} requests have several calls"
+    )
     say("the next analysis reads everything once")
     return 0
 

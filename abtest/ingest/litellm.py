@@ -115,6 +115,7 @@ def _interaction(body: dict[str, Any]) -> Item | str:
         **_usage(payload),
         **_outcome(payload),
     }
+    fields["attributes"] |= _mirror(payload, call_type)
     if operation == "embeddings":
         fields |= {"embedding_model_version": fields["model_version"] or fields["model"], "prompt_text": None}
     item = from_fields("interaction", fields)
@@ -229,6 +230,19 @@ def _prompt(messages: object) -> str | None:
         return None if known in ("", REDACTED) else known
     texts = [_content(mapping(message).get("content")) for message in items(known)]
     return "\n".join(texts) if texts and any(text != REDACTED for text in texts) else None
+
+
+def _mirror(payload: dict[str, Any], call_type: str) -> dict[str, Any]:
+    """Return what tells the silent leg of a mirrored request from its primary, for rows that may be either.
+
+    Only the Router's completions are mirrored, and a leg is always `acompletion`; both carry the same messages.
+    """
+    if call_type not in ("completion", "acompletion") or not payload.get("model_group") or not payload.get("trace_id"):
+        return {}
+    messages = payload.get("messages")
+    if _prompt(messages) is None or (whole := digest(parsed(messages))) is None:
+        return {}
+    return {"call_type": call_type, "messages_hash": whole[:16]}
 
 
 def _content(content: object) -> str:

@@ -50,7 +50,7 @@ def detect(objects: Sequence[Mapping[str, Any]], *, file: str) -> Format:
     known = formats()
     scores = sorted(((fmt.sniff(objects) if objects else 0.0, name) for name, fmt in known.items()), reverse=True)
     (best, winner), *others = scores
-    hint = f"say which with --source ({', '.join(known)})"
+    hint = f"say which with --source ({', '.join(known)}), or describe it with --map FILE"
     if best < THRESHOLD:
         seen = ", ".join(list(objects[0])[:8]) if objects else "no JSON object"
         raise LogReadError(f"no log format fits; its first record has: {seen}", file=file, hint=hint)

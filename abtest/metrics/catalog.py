@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +15,7 @@ from typing import Any
 from abtest.display.numbers import format_margin
 from abtest.display.text import shorten
 from abtest.errors import SpecError, UnknownNameError, did_you_mean
-from abtest.metrics.base import MetricSpec, quoted
+from abtest.metrics.base import MetricSpec, kinds, quoted
 from abtest.metrics.catalog_entries import ENTRIES
 
 _ALTERNATIVES = ({"event"}, {"value"}, {"score", "scorer_kind", "absent"})
@@ -114,6 +115,21 @@ def expand(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     ):
         defaults += _role(metric, role, what)
     return {**metric, "catalogue": {"entry": entry.name, "defaults": defaults}}
+
+
+def resolved(metric: Any, index: int) -> Any:
+    """Return a metric with `use` written out; what is no table is left to the model to refuse."""
+    if not isinstance(metric, Mapping):
+        return metric
+    name = metric.get("name")
+    key = f"metrics.{name}" if isinstance(name, str) and re.fullmatch(r"[\w.-]{1,100}", name) else f"metrics[{index}]"
+    if "use" in metric:
+        return expand(metric, key)
+    if not isinstance(metric.get("kind", ""), str):
+        raise SpecError(
+            f"{quoted(metric['kind'])} is no metric kind", key=f"{key}.kind", hint=f"known: {', '.join(kinds())}"
+        )
+    return metric
 
 
 def default_sentence(metric: MetricSpec) -> str | None:

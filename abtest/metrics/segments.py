@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from sqlglot import exp
 from sqlglot.expressions.core import Expr as Node
 
-from abtest.metrics.base import Name, Strict, quoted
+from abtest.errors import SpecError, did_you_mean
+from abtest.metrics.base import MetricSpec, Name, Strict, quoted
 from abtest.metrics.expressions import Expression, parse
 
 NONE = "(none)"
@@ -66,6 +67,18 @@ def split_level(text: str) -> tuple[str, str]:
     """Return key and level of "surface=support"."""
     key, _, level = text.partition("=")
     return key, level
+
+
+def check_levels(metric: MetricSpec, segments: Sequence[Segment]) -> None:
+    """Raise SpecError when a guardrail lists a level of a segment that the spec does not have."""
+    keys = [s.key for s in segments]
+    for text in metric.guardrail.segments if metric.guardrail else ():
+        key = split_level(text)[0]
+        if key not in keys:
+            raise SpecError(
+                f"no [[segments]] is called {quoted(key)}", key=f"metrics.{metric.name}.guardrail.segments",
+                hint=did_you_mean(key, keys) if keys else f'add [[segments]] by = "{key}"',
+            )  # fmt: skip
 
 
 def _name_of(expression: Expression) -> str | None:

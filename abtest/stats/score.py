@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -220,12 +221,12 @@ class StratifiedScore:
     latches: NDArray[np.bool_] | None = None
     groups: int = 1
 
-    @property
+    @cached_property
     def rates(self) -> Array:
         """Return (2, K, B) rates X/Y; 0 where a stage is not used."""
         return self._centred_rates() + self.sums.centre * self.used
 
-    @property
+    @cached_property
     def weights(self) -> Array:
         """Return (K, B) weights Y_T·Y_C/(Y_T+Y_C); 0 where a stage is not used."""
         y_c, y_t = self.sums.y
@@ -325,8 +326,9 @@ class StratifiedScore:
         ones = np.ones_like(y_t)
         part_t = worst * (1 - worst) / np.where(self.used, y_t, ones)
         part_c = p[CONTROL] * (1 - p[CONTROL]) / np.where(self.used, y_c, ones)
-        return (w * w * self._design_effect() * (part_t + part_c) * self.used).sum(axis=0)
+        return (w * w * self._design_effect * (part_t + part_c) * self.used).sum(axis=0)
 
+    @cached_property
     def _design_effect(self) -> Array:
         """Return (B,) control's clustered over binomial variance, pooled over stages; at least 1."""
         form = self._pair_form(np.ones_like(self.sums.x), self._centred_rates())

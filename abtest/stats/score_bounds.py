@@ -19,7 +19,9 @@ from abtest.stats.score import StratifiedScore
 
 Array = NDArray[np.float64]
 Kind = Literal["absolute", "relative"]
-_DOUBLINGS, _HALVINGS = 60, 60
+_DOUBLINGS, _STEPS = 60, 100
+_NEAR = 1e-14
+"""How close to the crossing a bound is, relative to its size."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,38 @@ class MarginCurve:
             near = np.where(found, near, far)
             far = np.where(found, far, far + side * step)
             found = reached(far)
-        for _ in range(_HALVINGS):
-            middle = (near + far) / 2
-            hit = reached(middle)
-            far, near = np.where(hit, middle, far), np.where(hit, near, middle)
-        return np.where(found & known, far, np.nan)
+        return np.where(found & known, self._between(evidence, near, far, level), np.nan)
+
+    def _between(self, evidence: Callable[[Array, Array], Array], near: Array, far: Array, level: float) -> Array:
+        """Close in on the crossing between `near` (not reached) and `far` (reached) by Chandrupatla's method (1997).
+
+        Inverse quadratic steps where they are safe, halves elsewhere; the bracket is kept, and its reached end is the answer.
+        """
+
+        def excess(m: Array) -> Array:
+            s, v = self.at(m)
+            return np.asarray(evidence(s, v) - level)
+
+        x1, x2, t = far, near, np.full(far.shape, 0.5)
+        f1, f2 = excess(far), excess(near)
+        with np.errstate(all="ignore"):
+            for _ in range(_STEPS):
+                x = x1 + t * (x2 - x1)
+                f = excess(x)
+                same = (f >= 0) == (f1 >= 0)
+                x3, f3 = np.where(same, x1, x2), np.where(same, f1, f2)
+                x2, f2 = np.where(same, x2, x1), np.where(same, f2, f1)
+                x1, f1 = x, f
+                width = np.abs(x2 - x1)
+                least = _NEAR * np.maximum(np.abs(x1), np.abs(x2)) / width
+                if (~(least < 0.5)).all():
+                    break
+                xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
+                inverse = f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
+                safe = (phi * phi < xi) & ((1 - phi) ** 2 < 1 - xi) & np.isfinite(inverse)
+                t = np.clip(np.where(safe, inverse, 0.5), np.minimum(least, 0.5), np.maximum(1 - least, 0.5))
+                t = np.where(np.isfinite(t), t, 0.5)
+        return np.where(f1 >= 0, x1, x2)
 
 
 def margin_curve(score: StratifiedScore, kind: Kind, tested: float = 0.0) -> MarginCurve:

@@ -43,7 +43,15 @@ def shape_of(scan: Scan, as_of_us: int) -> str:
     """
     starts = tuple(at for at in scan.stage_starts_us if at <= as_of_us)
     plain = scan.at(
-        stage_starts_us=starts, as_of_us=0, max_file=0, facts=Facts(), units=None, without=None, nameless=False, since=None, wide=False
+        stage_starts_us=starts,
+        as_of_us=0,
+        max_file=0,
+        facts=Facts(),
+        units=None,
+        without=None,
+        nameless=False,
+        since=None,
+        wide=False,
     )
     sql, params = Layout(plain).unit_total()
     past = Layout(plain).history()[0] if scan.has_covariates else ""

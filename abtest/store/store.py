@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -51,7 +52,8 @@ class Store:
         self._con = self._connect(wait)
         try:
             self._con.execute("SET TimeZone='UTC'")
-            self._con.execute("SET enable_progress_bar = false")  # it would draw on stdout
+            with suppress(duckdb.InvalidInputException):  # Jupyter without widgets has none to switch off
+                self._con.execute("SET enable_progress_bar = false")  # it would draw on stdout
             self._migrate()
         except BaseException:
             self._con.close()

@@ -35,7 +35,11 @@ def hand(db: str, metrics: int = 12, experiments: int = 1) -> dict[str, Any]:
     """Time the hand-written SQL and return the differences of the arms."""
     con = _open(db)
     seconds, rows = timed(lambda: con.execute(one_pass(metrics_of(metrics), experiments)).fetchall())
-    return {"seconds": seconds, "peak": peak_mb(), "estimates": _estimates(rows, metrics_of(metrics)) if experiments == 1 else {}}
+    return {
+        "seconds": seconds,
+        "peak": peak_mb(),
+        "estimates": _estimates(rows, metrics_of(metrics)) if experiments == 1 else {},
+    }
 
 
 def one_pass(metrics: Sequence[Mapping[str, Any]], experiments: int = 1) -> str:
@@ -69,7 +73,10 @@ def _texts(metric: Mapping[str, Any]) -> tuple[str, str]:
         return f"sum(case when {metric['event']} then 1 else 0 end)::double", f"count({metric['event']})::double"
     if metric["kind"] == "quantile":
         limit = THRESHOLDS[(0.5, 0.95, 0.99).index(metric["q"])]
-        return f"sum(case when {metric['value']} > {limit} then 1 else 0 end)::double", f"count({metric['value']})::double"
+        return (
+            f"sum(case when {metric['value']} > {limit} then 1 else 0 end)::double",
+            f"count({metric['value']})::double",
+        )
     if metric["kind"] == "ratio":
         return f"sum({metric['numerator']})::double", f"sum({metric['denominator']})::double"
     one = metric.get("per") == "unit"

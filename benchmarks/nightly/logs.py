@@ -92,7 +92,9 @@ def add_days(con: duckdb.DuckDBPyConnection, logs: Logs, first: int, last: int) 
     ).fetchall()]  # fmt: skip
     values = expressions(logs)
     wanted = ", ".join(f"{values.get(c, 'null')} as {c}" for c in columns)
-    con.execute(f"insert into interaction select {wanted} from ({drawn(logs, logs.rows * first // DAYS, logs.rows * last // DAYS)})")
+    con.execute(
+        f"insert into interaction select {wanted} from ({drawn(logs, logs.rows * first // DAYS, logs.rows * last // DAYS)})"
+    )
     for day in range(first, last):
         con.execute(
             "insert into file_ledger (file_id, path, sha256, bytes, source, lines, records, inserted, duplicates, conflicts,"
@@ -157,7 +159,9 @@ def write_parquet(store: Path, path: Path) -> Path:
     if not path.exists():
         unfinished = path.with_suffix(".unfinished")
         with duckdb.connect(str(store), read_only=True) as con:
-            con.execute(f"copy (select {', '.join(SCANNED)} from interaction) to '{unfinished}' (format parquet, compression zstd)")
+            con.execute(
+                f"copy (select {', '.join(SCANNED)} from interaction) to '{unfinished}' (format parquet, compression zstd)"
+            )
         unfinished.rename(path)
     return path
 
@@ -209,7 +213,9 @@ def metrics_of(count: int) -> list[dict[str, object]]:
     return [*METRICS, *more][:count]
 
 
-def spec_of(logs: Logs, *, metrics: int = 12, segments: bool = False, covariate: bool = True, k: int = 0) -> dict[str, object]:
+def spec_of(
+    logs: Logs, *, metrics: int = 12, segments: bool = False, covariate: bool = True, k: int = 0
+) -> dict[str, object]:
     """Return the spec of the k-th experiment as JSON."""
     stages = [{"at": (BEGIN + timedelta(days=day)).isoformat(), "share": share} for day, share in logs.shares]
     chosen = [{n: v for n, v in m.items() if covariate or n != "covariate"} for m in metrics_of(metrics)]

@@ -5,6 +5,7 @@ columns as one Parquet file, we and the hand-written SQL read the store. Three s
 """
 
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -69,30 +70,48 @@ def measure(rows: int, here: Path, options: Options) -> str:
             except PeerUnavailableError as reason:
                 missing.append(f"* {name} is skipped: {reason}")
         rounds = 1 if options.quick else MOST_ROUNDS.get(rows, 7)
-        answers = take_turns(sides, rounds)
+        answers = take_turns(sides, rounds, warm=rounds > 1)
     return report(rows, rounds, answers) + "".join(f"\n{line}" for line in missing)
 
 
 def report(rows: int, rounds: int, answers: dict[str, list[Answer]]) -> str:
     """Return the table of the sides, the targets, and how well the sides agree."""
     lines = [
-        [name, ratio(mine, answers[HAND]).text(), ratio(mine, answers[SCAN]).text(), seconds(mine).text(), gigabytes(mine)]
+        [
+            name,
+            ratio(mine, answers[HAND]).text(),
+            ratio(mine, answers[SCAN]).text(),
+            seconds(mine).text(),
+            gigabytes(mine),
+        ]
         for name, mine in answers.items()
     ]
     head = ("who", "times the hand-written SQL", "times the bare scan", "seconds", "peak")
     targets = [
-        f"* {name}: {ratio(answers[a], answers[b]).text()}, target {limit:g}" for name, a, b, limit in TARGETS if b in answers
+        f"* {name}: {ratio(answers[a], answers[b]).text()}, target {limit:g}"
+        for name, a, b, limit in TARGETS
+        if b in answers
     ]
-    agreed = [f"{name} {apart(answers[OURS][-1], mine[-1]):.0e}" for name, mine in answers.items()
-              if mine[-1].get("estimates") and name not in (OURS, STAGES)]  # fmt: skip
-    note = f"* largest relative difference of an estimated effect (plain means and ratios) from ours: {', '.join(agreed)}"
-    return f"### {rows:,} rows, {rounds} rounds\n\n{table(head, lines)}\n\n" + "\n".join([*targets, note])
+    return f"### {rows:,} rows, {rounds} rounds\n\n{table(head, lines)}\n\n" + "\n".join(
+        [*targets, *agreement(answers)]
+    )
 
 
-def apart(ours: Answer, theirs: Answer) -> float:
-    """Return the largest relative difference between two sides' effects; CUPED and quantiles are estimated differently."""
+def agreement(answers: dict[str, list[Answer]]) -> list[str]:
+    """Return how far the sides' numbers lie from ours, and how our reported standard errors lie to the plain ones."""
+    ours = answers[OURS][-1]
+    others = {name: mine[-1] for name, mine in answers.items() if name in (HAND, *NAMES.values())}
+    lines = []
+    for key, what in (("estimates", "effects"), ("errors", "standard errors (ours with n/(n-1))")):
+        apart_by = [f"{name} {apart(ours[key], other[key]):.0e}" for name, other in others.items() if other.get(key)]
+        lines.append(f"* largest relative difference of {what}, plain means and ratios: {', '.join(apart_by)}")
+    wider = [ours["reported"][name] / error - 1 for name, error in ours["errors"].items()]
+    lines.append(f"* our reported standard errors against those: {min(wider):+.0e} to {max(wider):+.0e}")
+    return lines
+
+
+def apart(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
+    """Return the largest relative difference between two sides' numbers; CUPED and quantiles are estimated differently."""
     left_out = ("latency", "p50", "p95", "p99")
-    return max(
-        abs(value - theirs["estimates"][name]) / abs(value)
-        for name, value in ours["estimates"].items() if name in theirs["estimates"] and not name.startswith(left_out)
-    )  # fmt: skip
+    names = [name for name in ours if name in theirs and not name.startswith(left_out)]
+    return max(abs(ours[name] - theirs[name]) / abs(ours[name]) for name in names)

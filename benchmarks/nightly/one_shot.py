@@ -38,7 +38,7 @@ def run(options: Options) -> str:
         modules = subprocess.run([sys.executable, "-c", LOADED, *decide], capture_output=True, text=True, check=True)
         names = modules.stderr.strip().splitlines()[-1].split()
         whole, imports, python = [], [], []
-        for _ in range(3 if options.quick else RUNS):
+        for _ in range(1 if options.quick else RUNS):
             python.append(_seconds(["-c", "pass"]))
             imports.append(_seconds(["-c", IMPORTS, *names]))
             whole.append(_seconds(["-m", "abtest.cli.main", *decide]))

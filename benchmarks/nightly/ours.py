@@ -1,12 +1,12 @@
 """Our side: what a worker process does when it is asked (benchmarks/peers/workers/for_own.py)."""
 
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from abtest.analysis import analyze as analysis
 from abtest.analysis import read as reading
+from abtest.analysis.evidence import Evidence
 from abtest.rollout import decide as deciding
 from abtest.spec import Experiment
 from abtest.store import state
@@ -34,15 +34,46 @@ def nightly(
     ]
     if full:
         state.drop(store)
-    start, hashes, estimates = time.perf_counter(), [], {}
+    reads, judges, hashes, estimates = 0.0, 0.0, [], {}
     for spec in specs:
-        evidence = reading.read(store, spec, segments="all" if segments else "guardrails", series=series)
-        found = analysis.analyze_evidence(evidence)
+        seconds, evidence = timed(
+            lambda spec=spec: reading.read(store, spec, segments="all" if segments else "guardrails", series=series)
+        )
+        reads += seconds
+        seconds, found = timed(lambda evidence=evidence: analysis.analyze_evidence(evidence))
+        judges += seconds
         hashes.append(found.evidence_sha256)
         estimates = {f"{m.metric} {m.treatment}": m.estimate for m in found.metrics}
+    last = specs[-1]
     return {
-        "seconds": time.perf_counter() - start, "peak": peak_mb(), "hash": " ".join(hashes), "estimates": estimates,
+        "seconds": reads + judges, "read": reads, "judge": judges, "peak": peak_mb(), "hash": " ".join(hashes),
+        "estimates": estimates, "errors": errors_of(evidence, last), "reported": {
+            f"{m.metric} {m.treatment}": m.std_error for m in found.metrics
+        },
     }  # fmt: skip
+
+
+def errors_of(evidence: Evidence, spec: Experiment) -> dict[str, float]:
+    """Return the standard errors of a fixed test with peers' n/(n-1), of plain means and ratios, from our integer moments.
+
+    A stage of its own, no CUPED: sqrt(V_C + V_T) with V = n/(n-1) sum (x - r y)^2 / Y^2. What `std_error` of a result says is the
+    largest of this (without n/(n-1)), of the design variance under the null, and of a floor.
+    """
+    found: dict[str, float] = {}
+    if len(evidence.strata) > 1:
+        return found
+    for j, metric in enumerate(spec.metrics):
+        if metric.kind == "quantile" or evidence.scan.measures[j].covariate:
+            continue
+        for treatment in spec.treatments:
+            sums, variance = evidence.pair_sums(j, treatment), 0.0
+            for arm in (0, 1):
+                n, x, y = (float(a[arm, 0, -1]) for a in (sums.units, sums.x, sums.y))
+                xx, xy, yy = (float(a[arm, 0, arm, 0, -1]) for a in (sums.xx, sums.xy, sums.yy))
+                rate = x / y
+                variance += n / (n - 1) * (xx - 2 * rate * xy + rate * rate * yy) / (y * y)
+            found[f"{metric.name} {treatment}"] = variance**0.5
+    return found
 
 
 def add_day(db: str, logs: dict[str, Any], day: int) -> dict[str, Any]:

@@ -35,7 +35,10 @@ def report(answer: Answer) -> str:
     whole = float(answer["seconds"])
     spent = {name: (len(each), sum(each)) for name, each in answer["spent"].items()}
     large = {n: s for n, s in spent.items() if s[1] >= 0.01 * whole}
-    rows = [[n, str(k), f"{s:.2f}", f"{100 * s / whole:.0f} %"] for n, (k, s) in sorted(large.items(), key=lambda e: -e[1][1])]
+    rows = [
+        [n, str(k), f"{s:.2f}", f"{100 * s / whole:.0f} %"]
+        for n, (k, s) in sorted(large.items(), key=lambda e: -e[1][1])
+    ]
     small = [s for n, s in spent.items() if n not in large]
     for name, count, value in (
         ("other queries", str(sum(k for k, _ in small)), sum(s for _, s in small)),

@@ -25,7 +25,14 @@ def run(options: Options) -> str:
             answers = measure(Logs(rows, treatments=1), Path(here), 2 if options.quick else TICKS)
             decided |= {str(a["decision"]) for a in answers}
             lines.append(_line(rows, answers))
-    head = ("rows in the store", "ticks", "p50, ms (target 200)", "p95, ms (target 350)", *(f"{s}, p50" for s in STEPS), "peak")
+    head = (
+        "rows in the store",
+        "ticks",
+        "p50, ms (target 200)",
+        "p95, ms (target 350)",
+        *(f"{s}, p50" for s in STEPS),
+        "peak",
+    )
     return f"{table(head, lines)}\n\nDecisions: {', '.join(sorted(decided))}."
 
 

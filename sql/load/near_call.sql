@@ -1,5 +1,5 @@
 -- All interactions that share a key with an open score, and which call each one is: rows of one call that several sources
--- have logged are one choice.
+-- have logged are one choice. A call that turned out to be a silent leg is one that nobody saw.
 CREATE OR REPLACE TEMP TABLE load_near AS
 WITH near AS (
     SELECT i.interaction_id, i.request_id, i.variant, i.trace_id, i.span_id, i.provider_response_id, i.unit_id, i.exposed,
@@ -25,6 +25,8 @@ WITH near AS (
             SELECT o.provider_response_id FROM load_open o WHERE o.provider_response_id IS NOT NULL
         )
 )
-SELECT n.*, COALESCE(t.merged_id, n.interaction_id) AS call_id
+SELECT
+    n.interaction_id, n.request_id, n.variant, n.trace_id, n.span_id, n.provider_response_id, n.unit_id,
+    n.exposed AND t.leg_request IS NULL AS exposed, n.operation, COALESCE(t.merged_id, n.interaction_id) AS call_id
 FROM near n
 LEFT JOIN twin t ON t.interaction_id = n.interaction_id AND t.until_file = $open

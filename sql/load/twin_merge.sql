@@ -1,5 +1,6 @@
 -- One row a call out of the rows of its members. A column is the first one known in the order of twin_group, except:
--- the earliest time and the longest latency (the outermost observer), seen only if nobody says unseen, an error if anybody
+-- the earliest time and the longest latency (the outermost observer), seen only if nobody says unseen and no row is a silent
+-- leg (which shares its primary's request), an error if anybody
 -- saw one, the highest turn (1 is also said by those who cannot tell), and attributes of all, the most believed on top.
 INSERT INTO merged_interaction (
     interaction_id, ts_us, model, unit_id, experiment_id, variant, request_id, exposed, turn, session_id, trace_id,
@@ -31,8 +32,8 @@ whole AS (
         FIRST_VALUE(i.unit_id IGNORE NULLS) OVER call_all AS unit_id,
         FIRST_VALUE(i.experiment_id IGNORE NULLS) OVER call_all AS experiment_id,
         FIRST_VALUE(i.variant IGNORE NULLS) OVER call_all AS variant,
-        FIRST_VALUE(i.request_id IGNORE NULLS) OVER call_all AS request_id,
-        MIN(CASE WHEN i.exposed THEN 1 ELSE 0 END) OVER call_all = 1 AS exposed, MAX(i.turn) OVER call_all AS turn,
+        COALESCE(MIN(i.leg_request) OVER call_all, FIRST_VALUE(i.request_id IGNORE NULLS) OVER call_all) AS request_id,
+        MIN(CASE WHEN i.exposed AND i.leg_request IS NULL THEN 1 ELSE 0 END) OVER call_all = 1 AS exposed, MAX(i.turn) OVER call_all AS turn,
         FIRST_VALUE(i.session_id IGNORE NULLS) OVER call_all AS session_id,
         FIRST_VALUE(i.trace_id IGNORE NULLS) OVER call_all AS trace_id,
         FIRST_VALUE(i.span_id IGNORE NULLS) OVER call_all AS span_id,

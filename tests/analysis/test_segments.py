@@ -20,6 +20,9 @@ from abtest.analysis.read import read
 from abtest.analysis.segments import interaction
 from abtest.display.segments import segment_table, worst_first
 from abtest.errors import SpecError
+from abtest.report import Entry, markdown
+from abtest.report.assemble import build
+from abtest.report.model import Pictures
 from abtest.results import MetricResult
 from abtest.rollout.decide import decide_with_analysis
 from abtest.rollout.rules import Facts, conclude
@@ -319,6 +322,20 @@ def test_the_table_has_the_worst_first(make_store: StoreMaker) -> None:
     assert text.splitlines()[0] == "by surface: 4 levels"
     assert "support" in text.splitlines()[4]
     assert "5 more rows are in the JSON." in text
+
+
+def test_the_report_has_a_section_for_them(make_store: StoreMaker) -> None:
+    analysis = analyze(make_store(uneven()), spec_with(GUARDRAIL, LATENCY), series=False)
+    model = build([Entry(analysis)])
+    text = markdown.render(model)
+    assert "### For whom is it worse? Segments" in text
+    assert "| support | refusals |" in text
+    assert "the effect on refusals differs between levels" in text
+    (part,) = [p for p in model.chapters[0].parts if p.key == "segments"]
+    picture = next(b for b in part.blocks if isinstance(b, Pictures))
+    assert "refusals (support)" in picture.items[0].svg
+    plain = build([Entry(replace(analysis, segments=()))])
+    assert "For whom" not in markdown.render(plain)
 
 
 def test_metrics_of_analysis_keep_their_contract(make_store: StoreMaker) -> None:

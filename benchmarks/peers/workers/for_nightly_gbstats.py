@@ -87,7 +87,7 @@ def report(parquet, experiment):
         found["tokens_in_a_user"] = mean(con, parquet, where)
         found["latency_total"] = adjusted(con, parquet, where)
         found |= {name: quantile(con, parquet, where, nu) for name, nu in QUANTILES.items()}
-    estimates = {}
+    estimates, errors = {}, {}
     for name, arms in found.items():
         control = arms["baseline"]
         for arm in sorted(set(arms) - {"baseline"}):
@@ -95,12 +95,13 @@ def report(parquet, experiment):
                 control.theta = arms[arm].theta = compute_theta(control, arms[arm])
             result = TwoSidedTTest(control, arms[arm], CONFIG).compute_result()
             estimates[f"{name} {arm}"] = float(result.expected)
-    return estimates
+            errors[f"{name} {arm}"] = float(result.uplift.stddev)
+    return {"estimates": estimates, "errors": errors}
 
 
 def nightly(parquet, experiment):
-    seconds, estimates = timed(lambda: report(parquet, experiment))
-    return {"seconds": seconds, "peak": peak_mb(), "estimates": estimates}
+    seconds, numbers = timed(lambda: report(parquet, experiment))
+    return {"seconds": seconds, "peak": peak_mb(), **numbers}
 
 
 serve({"nightly": nightly})

@@ -34,7 +34,7 @@ def report(parquet, experiment):
     users = users.assign(one=1).join(past)
     users[["sum", "count"]] = users[["sum", "count"]].fillna(0.0)
     arms = dict(list(users.groupby("variant")))
-    control, estimates = arms.pop("baseline"), {}
+    control, estimates, errors = arms.pop("baseline"), {}, {}
     for arm, treated in arms.items():
         for name, (x, y) in RATIOS.items():
             a, b = linear(control, x, y), linear(treated, x, y)
@@ -45,16 +45,17 @@ def report(parquet, experiment):
             result = stats.ttest_ind(b, a, equal_var=False)
             assert 0 <= result.pvalue <= 1
             estimates[f"{name} {arm}"] = float(b.mean() - a.mean())
+            errors[f"{name} {arm}"] = float((b.mean() - a.mean()) / result.statistic)
     levels = calls.groupby("variant")["latency_ms"].quantile([0.5, 0.95, 0.99]).unstack()
     for arm in arms:
         for q, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99")):
             estimates[f"{name} {arm}"] = float(levels.loc[arm, q] - levels.loc["baseline", q])
-    return estimates
+    return {"estimates": estimates, "errors": errors}
 
 
 def nightly(parquet, experiment):
-    seconds, estimates = timed(lambda: report(parquet, experiment))
-    return {"seconds": seconds, "peak": peak_mb(), "estimates": estimates}
+    seconds, numbers = timed(lambda: report(parquet, experiment))
+    return {"seconds": seconds, "peak": peak_mb(), **numbers}
 
 
 serve({"nightly": nightly})

@@ -37,12 +37,16 @@ def report(parquet, experiment):
         .collect(engine="streaming")
     )
     results = tt.Experiment(METRICS).analyze(users, control="baseline", all_variants=True)
-    return {f"{name} {pair[1]}": float(result[name].effect_size) for pair, result in results.items() for name in METRICS}
+    rows = {f"{name} {pair[1]}": result[name] for pair, result in results.items() for name in METRICS}
+    return {
+        "estimates": {name: float(row.effect_size) for name, row in rows.items()},
+        "errors": {name: float(row.effect_size / row.statistic) for name, row in rows.items()},
+    }
 
 
 def nightly(parquet, experiment):
-    seconds, estimates = timed(lambda: report(parquet, experiment))
-    return {"seconds": seconds, "peak": peak_mb(), "estimates": estimates}
+    seconds, numbers = timed(lambda: report(parquet, experiment))
+    return {"seconds": seconds, "peak": peak_mb(), **numbers}
 
 
 serve({"nightly": nightly})
