@@ -2,71 +2,50 @@
 -- it met the experiment, in whatever experiment or in none. It met it with its first call that belongs to the experiment (its
 -- arm may be unknown), with any earlier call that already showed an arm (before `start`, say), or when it was assigned,
 -- whichever came first. Nothing that happened later can reach these sums: a score counts in the state it had at that moment.
-with met as (
+with firsts as (
+  select unit_id as unit_key, min(first_us) as first_us
+  from unit_total
+  group by unit_id
+),
+early as (
+  select i.interaction_id, i.ts_us, i.attempt, f.unit_key, coalesce(i.request_id, i.interaction_id) as request_key,
+    i.experiment_id, i.variant,
+    case when (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content')) and {{ where }}
+      then 1 else 0 end as counts{{ columns }}
+  from {{ interaction }} i
+  join firsts f on f.unit_key = {{ unit }} and i.ts_us < f.first_us
+  where i.exposed and i.file_id <= $max_file and i.ts_us <= $as_of
+),
+met as (
   select unit_key, min(first_us) as met_us
   from (
-    select unit_id as unit_key, min(first_us) as first_us
-    from unit_total
-    group by unit_id
+    select unit_key, first_us
+    from firsts
     union all
-    select {{ unit }} as unit_key, min(i.ts_us) as first_us
-    from {{ interaction }} i
-    where i.experiment_id = $experiment and i.exposed and i.file_id <= $max_file and i.ts_us <= $as_of
-      and (i.variant is not null or (i.ts_us >= $start and {{ where }}
-        and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))))
-    group by {{ unit }}
+    select unit_key, ts_us as first_us
+    from early
+    where experiment_id = $experiment and (variant is not null or (ts_us >= $start and counts = 1))
     union all
-    select unit_id as unit_key, min(ts_us) as first_us
+    select unit_id as unit_key, ts_us as first_us
     from assignment
     where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
-    group by unit_id
+      and unit_id in (select unit_key from firsts)
   ) meetings
-  where unit_key in (select unit_id from unit_total)
   group by unit_key
 ),
 past as (
-  select i.interaction_id, i.ts_us, i.attempt, m.met_us, m.unit_key, '' as arm,
-    coalesce(i.request_id, i.interaction_id) as request_key{{ columns }}
-  from {{ interaction }} i
-  join met m on m.unit_key = {{ unit }} and i.ts_us < m.met_us
-  where i.exposed
-    and i.file_id <= $max_file
-    and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))
-    and {{ where }}
-),
-judged as (
-  select interaction_id, name, scorer_kind, value
-  from (
-    select t.interaction_id, s.name, s.scorer_kind, s.value,
-      row_number() over (
-        partition by t.interaction_id, s.name, s.scorer_kind, s.scorer_id
-        order by coalesce(s.updated_us, s.ts_us) desc, case when s.updated_us is null then 0 else 1 end desc, s.score_id desc,
-          case when s.value is null then 0 else 1 end desc, s.value desc
-      ) as recency
-    from past p
-    join {{ score_target }} t on t.interaction_id = p.interaction_id
-    join score s on s.score_id = t.score_id
-    where s.file_id <= $max_file and t.file_id <= $max_file and t.until_file > $max_file and coalesce(s.updated_us, s.ts_us) < p.met_us
-  ) ranked
-  where recency = 1 and value is not null
-),
-scored as (
-  select interaction_id{{ score_sums }}
-  from judged
-  group by interaction_id
-),
+  select e.*, m.met_us, '' as arm
+  from early e
+  join met m on m.unit_key = e.unit_key and e.ts_us < m.met_us
+  where e.counts = 1
+),{{ scored }}
 ranked as (
-  select p.*,
-    row_number() over (
-      partition by p.unit_key, p.request_key
-      order by p.ts_us {{ call_order }}, coalesce(p.attempt, 0) {{ call_order }}, p.interaction_id {{ call_order }}
-    ) as call_rank
+  select p.*, {{ call_rank }} as call_rank
   from past p
 ),
 measured as (
   select c.unit_key{{ measures }}
-  from ranked c
-  left join scored s on s.interaction_id = c.interaction_id
+  from ranked c{{ scores }}
 )
 select unit_key as past_unit{{ totals }}
 from measured

@@ -129,7 +129,7 @@ def read(
             else grow_from(state.points(store, experiment.id, experiment.revision, evidence.scan), evidence)
         )
         evidence = replace(evidence, growth=growth)
-    return read_segments(engine, evidence, segments, say)
+    return read_segments(engine, evidence, segments, say, past=old is None and found.layout is not None)
 
 
 def read_all(engine: Engine, experiment: Experiment, blank: Evidence, say: Callable[[str], None]) -> Advanced:

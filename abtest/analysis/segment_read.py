@@ -20,7 +20,9 @@ Which = Literal["guardrails", "all"]
 Row = Mapping[str, Any]
 
 
-def read_segments(engine: Engine, evidence: Evidence, which: Which, say: Callable[[str], None]) -> Evidence:
+def read_segments(
+    engine: Engine, evidence: Evidence, which: Which, say: Callable[[str], None], *, past: bool = False
+) -> Evidence:
     """Return the evidence with that of the levels of its segment keys.
 
     Args:
@@ -28,6 +30,7 @@ def read_segments(engine: Engine, evidence: Evidence, which: Which, say: Callabl
         evidence: The evidence of all traffic.
         which: "guardrails": the levels that are guardrails, and no others; "all": every level of every key.
         say: Called with a word before each slow step.
+        past: The table `history` is that of all units.
 
     Raises:
         SpecError: an expression that does not fit its columns.
@@ -42,19 +45,22 @@ def read_segments(engine: Engine, evidence: Evidence, which: Which, say: Callabl
     for segment in wanted:
         say(f"segment {segment.key}")
         try:
-            found[segment.key] = _levels(engine, layout, evidence, segment, which)
+            found[segment.key] = _levels(engine, layout, evidence, segment, which, past=past)
+            past = True
         except duckdb.Error as error:
             text = f"the expression does not fit its columns: {str(error).splitlines()[0]}"
             raise SpecError(text, key=f"segments.{segment.key}") from error
     return replace(evidence, segments=found)
 
 
-def _levels(engine: Engine, layout: Layout, evidence: Evidence, segment: Segment, which: Which) -> Levels:
+def _levels(
+    engine: Engine, layout: Layout, evidence: Evidence, segment: Segment, which: Which, *, past: bool
+) -> Levels:
     experiment = evidence.experiment
     guarded = experiment.guarded_levels(segment.key)
     expression = experiment.level_sql(segment, None if which == "all" else guarded)
     engine.keep("unit_total", *layout.unit_total(segment=expression))
-    if layout.scan.has_covariates:
+    if layout.scan.has_covariates and not past:
         engine.keep("history", *layout.history())
     engine.keep("contaminated", *layout.contaminated())
     engine.keep("cell", *layout.cell(segment=True))

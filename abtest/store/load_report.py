@@ -76,8 +76,9 @@ class IngestReport:
             (ambiguous), and all in the store that still wait for theirs, ambiguous ones included (waiting).
         seconds: Wall-clock time.
         failed_files: Files that could not be read whole.
-        twins: By how many the calls are fewer than the rows inserted: the same calls, logged by another source too.
+        twins: By how many the calls are fewer than the rows inserted: the same calls, logged twice.
         twin_conflicts: Pairs that share an id of the call and are left apart (two variants, two calls of one source).
+        shadow_legs: Rows that turned out to be silent legs of mirrored requests and carry no mark; they do not count.
         kept_out: Records that are counted as ignored because they were pruned or their unit was forgotten.
         waiting_lines: Unfinished last lines of files that may still grow: not taken yet, not rejected.
         waiting_files: Files that cannot be read yet, but are still being written.
@@ -102,6 +103,7 @@ class IngestReport:
     waiting_files: int = 0
     twins: int = 0
     twin_conflicts: int = 0
+    shadow_legs: int = 0
     kept_out: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
@@ -132,6 +134,7 @@ class IngestReport:
             "waiting_files": self.waiting_files,
             "twins": self.twins,
             "twin_conflicts": self.twin_conflicts,
+            "shadow_legs": self.shadow_legs,
             "kept_out": dict(self.kept_out),
         }
 
@@ -178,5 +181,6 @@ class Totals:
             waiting_files=self.waiting_files,
             twins=self.scores["twins"],
             twin_conflicts=self.scores["twin_conflicts"],
+            shadow_legs=self.scores["shadow_legs"],
             kept_out={key: self.scores[key] for key in ("pruned", "forgotten")},
         )

@@ -386,11 +386,8 @@ class Layout:
         params = scan.params()
         wanted = [j for j in self.metrics if scan.measures[j].covariate]
         rows = {j: scan.at(wide=True).row(j, params, any_age=True) for j in wanted}
-        columns = frozenset[str]().union(*(scan.measures[j].columns for j in wanted)) - {
-            "attempt",
-            "interaction_id",
-            "ts_us",
-        }
+        own = {"attempt", "interaction_id", "ts_us", "experiment_id", "variant"}
+        columns = frozenset[str]().union(*(scan.measures[j].columns for j in wanted)) - own
         measures = [
             f"{t.attempt} as {c}{j}" for j in wanted for c, t in (("x", rows[j].x), ("y", rows[j].y))
         ]  # fmt: skip
@@ -400,13 +397,17 @@ class Layout:
             for name, c, t, capped in (("c", "x", rows[j].x, m.cap_at_one), ("d", "y", rows[j].y, m.per_unit_total)):
                 text = t.total(f"{c}{j}")
                 totals.append(f"{f'least({text}, 1)' if capped else text} as {name}{j}")
+        scored, scores = "", ""
+        sums = "".join(score_sums(j, scan.measures[j], params) for j in wanted if scan.measures[j].score)
+        if sums:
+            scored = "\n" + fill("history_scored", score_target=scan.score_target(), score_sums=sums)
+            scores = "\n  left join scored s on s.interaction_id = c.interaction_id"
+        order = "asc" if scan.call_order == "first" else "desc"
+        rank = f"row_number() over (partition by p.unit_key, p.request_key order by p.ts_us {order}, coalesce(p.attempt, 0) {order}, p.interaction_id {order})"
         return query(fill(
-            "history", unit=scan.unit_key, interaction=scan.interaction(), score_target=scan.score_target(),
-            where=f"({scan.where.sql('i')})" if scan.where else "true",
-            columns=more(f'i."{c}"' for c in sorted(columns)),
-            call_order="asc" if scan.call_order == "first" else "desc",
-            score_sums="".join(score_sums(j, scan.measures[j], params) for j in wanted if scan.measures[j].score),
-            measures=more(measures), totals=more(totals),
+            "history", unit=scan.unit_key, interaction=scan.interaction(), where=f"({scan.where.sql('i')})" if scan.where else "true",
+            columns=more(f'i."{c}"' for c in sorted(columns)), scored=scored, scores=scores,
+            call_rank=rank if scan.facts.repeated else "1", measures=more(measures), totals=more(totals),
         ), params)  # fmt: skip
 
     def history_moments(self) -> Query:

@@ -83,7 +83,7 @@ def number(value: str) -> str:
 
 
 def fixed(value: str, scale: int, *, wide: bool = True) -> str:
-    """Return a x as whole multiples of 1/scale, ties to even; a BIGINT, or a double (exact below 2^51) when not `wide`."""
+    """Return a number as whole multiples of 1/scale, ties to even; a BIGINT, or a double (exact below 2^51) when not `wide`."""
     x = f"({value}) * {scale}e0"
     if not wide:
         return f"{x} + {HALF_EVEN} - {HALF_EVEN}"

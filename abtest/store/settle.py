@@ -21,7 +21,7 @@ def settle(con: duckdb.DuckDBPyConnection, files: Sequence[FileCount], by_table:
         by_table: The rows inserted, by table; what is kept out is taken off.
 
     Returns:
-        The counts of the load: pruned, forgotten (kept out), twins, twin_conflicts, resolved, ambiguous (scores).
+        The counts of the load: pruned, forgotten (kept out), twins, twin_conflicts, shadow_legs, resolved, ambiguous (scores).
     """
     first, last = files[0].file_id, files[-1].file_id
     counts = keepout.apply(con, files, by_table)
@@ -30,13 +30,14 @@ def settle(con: duckdb.DuckDBPyConnection, files: Sequence[FileCount], by_table:
     found = twins.find(con, first=first, last=last)
     counts["twins"] = max(0, found.twins)
     counts["twin_conflicts"] = found.conflicts
+    counts["shadow_legs"] = max(0, found.legs)
     counts.update(targets.resolve(con, first=first, last=last))
     _clear(con)
     return counts
 
 
 def rebuild(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Find all twins and all targets of scores anew, for a store that was filled before abtest looked for them.
+    """Find all twins, silent legs and targets of scores anew, for a store whose derived tables are old or were emptied.
 
     Changes nothing where everything is as it should be. What changes is known since the newest load.
 
@@ -44,18 +45,26 @@ def rebuild(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
         con: A read-write connection outside any transaction.
 
     Returns:
-        twins: by how many calls fewer there are now; twin_conflicts, resolved, ambiguous as in a load.
+        twins, shadow_legs: by how many calls fewer, and legs more, there are now; twin_conflicts, resolved, ambiguous as
+        in a load.
     """
-    last = int(con.execute("SELECT COALESCE(MAX(file_id), 0) FROM file_ledger").fetchall()[0][0])
     con.begin()
     try:
-        found = twins.find(con, first=0, last=last)
-        counts = {"twins": found.twins, "twin_conflicts": found.conflicts, **targets.resolve(con, first=0, last=last)}
-        _clear(con)
+        counts = find_again(con)
     except BaseException:
         con.rollback()
         raise
     con.commit()
+    return counts
+
+
+def find_again(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Do what `rebuild` does, inside the caller's transaction."""
+    last = int(con.execute("SELECT COALESCE(MAX(file_id), 0) FROM file_ledger").fetchall()[0][0])
+    found = twins.find(con, first=0, last=last)
+    counts = {"twins": found.twins, "twin_conflicts": found.conflicts, "shadow_legs": found.legs, "resolved": 0, "ambiguous": 0}
+    counts |= targets.resolve(con, first=0, last=last)
+    _clear(con)
     return counts
 
 

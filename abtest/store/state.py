@@ -15,6 +15,7 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from abtest.store import settle
 from abtest.store.files import load_sql
 from abtest.store.moments import Layout, more
 from abtest.store.query import HOUR_US, Facts, Params, Query, Scan, fill, query
@@ -185,10 +186,11 @@ def drop(store: Store, experiments: Iterable[str] | None = None) -> int:
 
 
 def rebuild(store: Store) -> dict[str, int]:
-    """Drop all states and points, and find the requests of several calls anew.
+    """Drop all states and points, and find the requests of several calls, twins and targets of scores anew.
 
     Returns:
-        states: how many states there were; repeated_requests: how many such requests there are.
+        states: how many states there were; repeated_requests: how many such requests there are; and what of twins, silent
+        legs and scores is different now (`settle.rebuild`).
     """
     states = drop(store)
     con = store.connection
@@ -198,11 +200,12 @@ def rebuild(store: Store) -> dict[str, int]:
         con.execute("delete from repeated_request")
         con.execute(load_sql("load/rebuild_repeated"))
         row = con.execute("select count(*) from repeated_request").fetchone()
+        found = settle.find_again(con)
         con.execute("commit")
     except BaseException:
         con.execute("rollback")
         raise
-    return {"states": states, "repeated_requests": int(row[0]) if row else 0}
+    return {"states": states, "repeated_requests": int(row[0]) if row else 0, **found}
 
 
 def _erased(store: Store) -> int:

@@ -5,11 +5,12 @@ columns as one Parquet file, we and the hand-written SQL read the store. Three s
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.nightly.logs import Logs, experiment_id, make_store, write_parquet
 from benchmarks.nightly.rounds import Answer, Own, folder, gigabytes, ratio, seconds, sizes, take_turns
@@ -34,7 +35,9 @@ TARGETS = (
     ("one stage with segments / tea-tasting on polars", ALL, NAMES["tea-tasting"], 0.55),
     ("three stages / one stage", STAGES, OURS, 3.0),
 )
-MOST_ROUNDS = {50_000_000: 1, 10_000_000: 5}
+ROUNDS = {50_000_000: 1, 10_000_000: 3}
+ALONE_FROM = 20_000_000
+"""Rows from which on one side at a time is in memory."""
 
 
 def run(options: Options) -> str:
@@ -53,25 +56,40 @@ def measure(rows: int, here: Path, options: Options) -> str:
     }
     parquet = write_parquet(stores[OURS], here / f"{plain.name}.parquet")
     with ExitStack() as stack:
-        hand = stack.enter_context(Own())
+        once = rows > ALONE_FROM
         base = str(stores[OURS])
-        sides = {SCAN: partial(hand.ask, "scan", db=base), HAND: partial(hand.ask, "hand", db=base)}
+        hand = _asker(stack, Own, once=once)
+        sides = {SCAN: partial(hand, "scan", db=base), HAND: partial(hand, "hand", db=base)}
         for name, logs, segments in ((OURS, plain, False), (ALL, plain, True), (STAGES, staged, False)):
             own = here / f"own-{len(sides)}-{rows}.duckdb"
             shutil.copy(stores[STAGES if logs.staged else OURS], own)
             stack.callback(own.unlink)
-            worker = stack.enter_context(Own())
-            sides[name] = partial(worker.ask, "nightly", db=str(own), logs=asdict(logs), segments=segments)
+            ask = _asker(stack, Own, once=once)
+            sides[name] = partial(ask, "nightly", db=str(own), logs=asdict(logs), segments=segments)
         missing = []
         for name, wanted in PEERS.items():
             try:
-                peer = stack.enter_context(Peer(f"nightly-{name}", options.environments, wanted))
-                sides[NAMES[name]] = partial(peer.ask, "nightly", parquet=str(parquet), experiment=experiment_id(0))
+                ask = _asker(stack, partial(Peer, f"nightly-{name}", options.environments, wanted), once=once)
+                sides[NAMES[name]] = partial(ask, "nightly", parquet=str(parquet), experiment=experiment_id(0))
             except PeerUnavailableError as reason:
                 missing.append(f"* {name} is skipped: {reason}")
-        rounds = 1 if options.quick else MOST_ROUNDS.get(rows, 7)
+        rounds = 1 if options.quick else ROUNDS.get(rows, 7)
         answers = take_turns(sides, rounds, warm=rounds > 1)
     return report(rows, rounds, answers) + "".join(f"\n{line}" for line in missing)
+
+
+def _asker(stack: ExitStack, make: Callable[[], Peer], *, once: bool) -> Callable[..., Answer]:
+    """Return how a side is asked: in one process that stays, or (`once`) in a new one each time, which gives its memory back."""
+    if not once:
+        return stack.enter_context(make()).ask
+    with make():  # a peer that cannot be had is told of now
+        pass
+
+    def ask(task: str, **arguments: Any) -> Answer:
+        with make() as process:
+            return process.ask(task, **arguments)
+
+    return ask
 
 
 def report(rows: int, rounds: int, answers: dict[str, list[Answer]]) -> str:

@@ -11,7 +11,7 @@ from benchmarks.options import Options, table
 from benchmarks.stats_speed import spread
 
 ROWS = 10_000
-RUNS = 21
+RUNS = 15
 LOADED = (
     "import sys; old = set(sys.modules); from abtest.cli.main import run; run(sys.argv[1:]);"
     "print('\\n' + ' '.join(m for m in sys.modules if m not in old), file=sys.stderr)"

@@ -13,7 +13,7 @@ from benchmarks.options import Options, table
 
 ROWS = (1_000_000, 10_000_000)
 NEW = 10_000
-TICKS = 40
+TICKS = 30
 STEPS = ("open", "ingest", "read", "judge", "ledger", "close")
 
 

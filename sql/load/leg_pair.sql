@@ -1,5 +1,6 @@
 -- Which calls may be silent legs of which: the same messages of the same user to another model group while the other call
--- was under way. A leg is asynchronous; it begins after its primary, unless that one is synchronous (two threads).
+-- was under way. A leg is asynchronous; it begins after its primary, or with a synchronous one at
+-- about the same time (two threads).
 CREATE OR REPLACE TEMP TABLE leg_pair AS
 SELECT
     x.interaction_id AS leg_id, p.interaction_id AS primary_id, ABS(x.ts_us - p.ts_us) AS apart,
@@ -12,5 +13,8 @@ JOIN leg_row p
     AND p.ts_us BETWEEN x.ts_us - $window AND x.ts_us + $window
     AND p.ts_us < x.end_us AND x.ts_us < p.end_us
 WHERE
-    x.call_type = 'acompletion' AND (p.call_type = 'completion' OR (p.call_type = 'acompletion' AND p.ts_us < x.ts_us))
-    AND x.fallbacks IS NULL AND NOT x.crowded AND NOT p.crowded
+    x.call_type = 'acompletion' AND x.fallbacks IS NULL AND NOT x.crowded AND NOT p.crowded
+    AND (
+        (p.call_type = 'acompletion' AND p.ts_us < x.ts_us)
+        OR (p.call_type = 'completion' AND p.ts_us <= x.ts_us + $lead)
+    )

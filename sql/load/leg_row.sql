@@ -3,7 +3,8 @@
 CREATE OR REPLACE TEMP TABLE leg_row AS
 WITH routed AS (
     SELECT
-        i.interaction_id, i.ts_us, CAST(i.ts_us + FLOOR(LEAST(i.latency_ms, 1e9) * 1000) AS BIGINT) AS end_us, i.trace_id,
+        i.interaction_id, i.ts_us,
+        CASE WHEN i.latency_ms < 1e9 THEN CAST(i.ts_us + FLOOR(i.latency_ms * 1000) AS BIGINT) END AS end_us, i.trace_id,
         i.request_id, i.unit_id, i.experiment_id, i.variant, i.operation,
         json_extract_string(i.attributes, '$.messages_hash') AS asked,
         json_extract_string(i.attributes, '$.model_group') AS model_group,

@@ -1,5 +1,6 @@
 -- All interactions that share a key with an open score, and which call each one is: rows of one call that several sources
--- have logged are one choice. A call that turned out to be a silent leg is one that nobody saw.
+-- have logged are one choice. Whether anybody saw it is what the one row
+-- of the call says: a silent leg was seen by nobody.
 CREATE OR REPLACE TEMP TABLE load_near AS
 WITH near AS (
     SELECT i.interaction_id, i.request_id, i.variant, i.trace_id, i.span_id, i.provider_response_id, i.unit_id, i.exposed,
@@ -27,6 +28,7 @@ WITH near AS (
 )
 SELECT
     n.interaction_id, n.request_id, n.variant, n.trace_id, n.span_id, n.provider_response_id, n.unit_id,
-    n.exposed AND t.leg_request IS NULL AS exposed, n.operation, COALESCE(t.merged_id, n.interaction_id) AS call_id
+    COALESCE(m.exposed, n.exposed) AS exposed, n.operation, COALESCE(t.merged_id, n.interaction_id) AS call_id
 FROM near n
 LEFT JOIN twin t ON t.interaction_id = n.interaction_id AND t.until_file = $open
+LEFT JOIN merged_interaction m ON m.interaction_id = t.merged_id AND m.until_file = $open

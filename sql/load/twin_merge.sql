@@ -1,7 +1,7 @@
 -- One row a call out of the rows of its members. A column is the first one known in the order of twin_group, except:
 -- the earliest time and the longest latency (the outermost observer), seen only if nobody says unseen and no row is a silent
--- leg (which shares its primary's request), an error if anybody
--- saw one, the highest turn (1 is also said by those who cannot tell), and attributes of all, the most believed on top.
+-- leg (which shares its primary's request), an error if anybody saw one, the highest turn (1 is also said by those who
+-- cannot tell), and attributes of all, the most believed on top.
 INSERT INTO merged_interaction (
     interaction_id, ts_us, model, unit_id, experiment_id, variant, request_id, exposed, turn, session_id, trace_id,
     span_id, provider_response_id, surface, environment, operation, provider, model_version, prompt_name,

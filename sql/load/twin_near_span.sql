@@ -4,7 +4,7 @@ SELECT
     i.interaction_id, i.ts_us, i.source, i.unit_id, i.experiment_id, i.variant,
     CASE WHEN i.cache_hit THEN NULL ELSE i.provider_response_id END AS response_id, i.trace_id, i.span_id,
     i.file_id >= $first AS is_new,
-    CAST(i.ts_us + FLOOR(LEAST(i.latency_ms, 1e9) * 1000) AS BIGINT) AS end_us
+    CASE WHEN i.latency_ms < 1e9 THEN CAST(i.ts_us + FLOOR(i.latency_ms * 1000) AS BIGINT) END AS end_us
 FROM interaction i
 WHERE
     i.ts_us BETWEEN $low AND $high

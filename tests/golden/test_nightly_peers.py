@@ -38,7 +38,7 @@ def found(tmp_path_factory):
     """Our effects and fixed errors on the same rows."""
     with Store(tmp_path_factory.mktemp("peers") / "abtest.duckdb") as store:
         con = store.connection
-        types = {"exposed": "true", "turn": "1", "model": "'m'", "source": "'native'", "file_id": "1",
+        types = {"exposed": "true", "turn": "1", "model": "'m'", "source": "'native'", "file_id": "0",
                  "interaction_id": "cast(row_number() over () as varchar)", **{c: c for c in SCANNED}}  # fmt: skip
         rows = f"read_parquet('{CASES / 'nightly.parquet'}')"
         con.execute(f"insert into interaction ({', '.join(types)}) select {', '.join(types.values())} from {rows}")

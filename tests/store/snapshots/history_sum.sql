@@ -8,37 +8,16 @@
 -- it met the experiment, in whatever experiment or in none. It met it with its first call that belongs to the experiment (its
 -- arm may be unknown), with any earlier call that already showed an arm (before `start`, say), or when it was assigned,
 -- whichever came first. Nothing that happened later can reach these sums: a score counts in the state it had at that moment.
-with met as (
-  select unit_key, min(first_us) as met_us
-  from (
-    select unit_id as unit_key, min(first_us) as first_us
-    from unit_total
-    group by unit_id
-    union all
-    select coalesce(i."request_id", i."interaction_id") as unit_key, min(i.ts_us) as first_us
-    from (
-  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "ts_us", "unit_id", "variant" from interaction x
-  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id
-    and w.file_id <= $max_file and w.until_file > $max_file)
-  union all
-  select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "ts_us", "unit_id", "variant" from merged_interaction where file_id <= $max_file and until_file > $max_file
-) i
-    where i.experiment_id = $experiment and i.exposed and i.file_id <= $max_file and i.ts_us <= $as_of
-      and (i.variant is not null or (i.ts_us >= $start and true
-        and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))))
-    group by coalesce(i."request_id", i."interaction_id")
-    union all
-    select unit_id as unit_key, min(ts_us) as first_us
-    from assignment
-    where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
-    group by unit_id
-  ) meetings
-  where unit_key in (select unit_id from unit_total)
-  group by unit_key
+with firsts as (
+  select unit_id as unit_key, min(first_us) as first_us
+  from unit_total
+  group by unit_id
 ),
-past as (
-  select i.interaction_id, i.ts_us, i.attempt, m.met_us, m.unit_key, '' as arm,
-    coalesce(i.request_id, i.interaction_id) as request_key,
+early as (
+  select i.interaction_id, i.ts_us, i.attempt, f.unit_key, coalesce(i.request_id, i.interaction_id) as request_key,
+    i.experiment_id, i.variant,
+    case when (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content')) and true
+      then 1 else 0 end as counts,
   i."attributes",
   i."cost_usd",
   i."format_ok",
@@ -52,12 +31,33 @@ past as (
   union all
   select "attempt", "attributes", "cost_usd", "embedding_model_version", "experiment_id", "exposed", "file_id", "format_ok", "index_id", "interaction_id", "is_error", "latency_ms", "model", "operation", "prompt_name", "prompt_sha256", "prompt_version", "refused", "request_id", "ruleset_version", "session_id", "ts_us", "unit_id", "variant" from merged_interaction where file_id <= $max_file and until_file > $max_file
 ) i
-  join met m on m.unit_key = coalesce(i."request_id", i."interaction_id") and i.ts_us < m.met_us
-  where i.exposed
-    and i.file_id <= $max_file
-    and (i.operation is null or i.operation in ('chat', 'text_completion', 'generate_content'))
-    and true
+  join firsts f on f.unit_key = coalesce(i."request_id", i."interaction_id") and i.ts_us < f.first_us
+  where i.exposed and i.file_id <= $max_file and i.ts_us <= $as_of
 ),
+met as (
+  select unit_key, min(first_us) as met_us
+  from (
+    select unit_key, first_us
+    from firsts
+    union all
+    select unit_key, ts_us as first_us
+    from early
+    where experiment_id = $experiment and (variant is not null or (ts_us >= $start and counts = 1))
+    union all
+    select unit_id as unit_key, ts_us as first_us
+    from assignment
+    where experiment_id = $experiment and file_id <= $max_file and ts_us <= $as_of
+      and unit_id in (select unit_key from firsts)
+  ) meetings
+  group by unit_key
+),
+past as (
+  select e.*, m.met_us, '' as arm
+  from early e
+  join met m on m.unit_key = e.unit_key and e.ts_us < m.met_us
+  where e.counts = 1
+),
+-- The scores of past calls as they stood when the unit met the experiment (a part of history.sql).
 judged as (
   select interaction_id, name, scorer_kind, value
   from (
@@ -86,11 +86,7 @@ scored as (
   group by interaction_id
 ),
 ranked as (
-  select p.*,
-    row_number() over (
-      partition by p.unit_key, p.request_key
-      order by p.ts_us desc, coalesce(p.attempt, 0) desc, p.interaction_id desc
-    ) as call_rank
+  select p.*, row_number() over (partition by p.unit_key, p.request_key order by p.ts_us desc, coalesce(p.attempt, 0) desc, p.interaction_id desc) as call_rank
   from past p
 ),
 measured as (
