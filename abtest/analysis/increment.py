@@ -17,7 +17,7 @@ from abtest.analysis.tables import Looked, calls_of, named_histograms, prepare, 
 from abtest.store import state
 from abtest.store.engines.base import Engine
 from abtest.store.moments import Layout, in_order
-from abtest.store.query import Scan
+from abtest.store.query import MANIFEST_FIELDS, Scan
 from abtest.store.rows import EXACT
 from abtest.store.state import State
 
@@ -27,18 +27,9 @@ COUNTS_OF: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What a row of each table counts; a row that counts nothing is not there."""
 KEYS = {
-    "arm",
-    "stage",
-    "look",
-    "arm_a",
-    "stage_a",
-    "arm_b",
-    "stage_b",
-    "bucket",
-    "value_bucket",
-    "not_randomised",
-    "no_unit",
-}
+    "arm", "stage", "look", "arm_a", "stage_a", "arm_b", "stage_b", "bucket", "value_bucket", "not_randomised", "no_unit",
+    *MANIFEST_FIELDS,
+}  # fmt: skip
 ENDS = {"first_us": min, "last_us": max}
 
 
@@ -82,42 +73,38 @@ def _add(
 ) -> list[dict[str, Any]]:
     out: dict[tuple[Any, ...], dict[str, Any]] = {}
     gone: dict[tuple[tuple[Any, ...], str], int] = {}
+    keys: tuple[str, ...] = ()
     for sign, group in ((1, [rows]), (-1, less), (1, plus)):
-        for row in (r for table in group for r in table):
-            key = tuple((k, v) for k, v in sorted(row.items()) if _is_key(k, v))
-            mine = out.setdefault(key, dict(key))
-            for column, value in row.items():
-                if column in ENDS:
+        for table in filter(None, group):
+            keys = keys or tuple(column for column in table[0] if column in KEYS)
+            ends = [column for column in ENDS if column in table[0]]
+            sums = [column for column in table[0] if column not in KEYS and column not in ENDS]
+            for row in table:
+                key = tuple(row[column] for column in keys)
+                mine = out.setdefault(key, dict(zip(keys, key, strict=True)))
+                for column in sums:
+                    mine[column] = mine.get(column, 0) + sign * row[column]
+                for column in ends:
+                    value = row[column]
                     if sign < 0:
                         gone[key, column] = ENDS[column](value, gone.get((key, column), value))
                     else:
                         mine[column] = ENDS[column](value, mine.get(column, value))
-                elif not _is_key(column, value):
-                    mine[column] = mine.get(column, 0) + sign * value
     counts = COUNTS_OF.get(name.split(maxsplit=1)[0])
     kept = {
-        k: r
-        for k, r in out.items()
-        if (any(r.get(c) for c in counts) if counts else any(v for c, v in r.items() if c not in KEYS))
+        key: row for key, row in out.items() if any(row.get(c) for c in (counts or [c for c in row if c not in KEYS]))
     }
     for (key, column), moment in gone.items():
         # The end of a group may have been a row that is gone: fine when what came instead lies as far out.
-        if (
-            key in kept
-            and kept[key][column] == moment
-            and not any(
-                r[column] == moment
-                for table in plus
-                for r in table
-                if tuple((k, v) for k, v in sorted(r.items()) if _is_key(k, v)) == key
-            )
-        ):
+        if key in kept and kept[key][column] == moment and not _given_back(plus, keys, key, column, moment):
             raise UnsureError(f"{name}: {column}")
     return [dict(row) for row in kept.values()]
 
 
-def _is_key(column: str, value: Any) -> bool:
-    return column in KEYS or value is None or isinstance(value, str)
+def _given_back(
+    plus: Sequence[Sequence[Row]], keys: tuple[str, ...], key: tuple[Any, ...], column: str, moment: int
+) -> bool:
+    return any(row[column] == moment and tuple(row[k] for k in keys) == key for table in plus for row in table)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,9 @@ def _show(report: IngestReport) -> None:
     if data["waiting_lines"]:
         say(f"  {data['waiting_lines']:,} lines are not whole yet and wait")
     if data["twins"]:
-        say(f"  {data['twins']:,} calls had been logged by another source too; each counts once")
+        say(f"  {data['twins']:,} calls had been logged twice; each counts once")
+    if data["shadow_legs"]:
+        say(f"  {data['shadow_legs']:,} calls are mirrored legs that nobody saw; they are no user traffic")
     for why, count in data["kept_out"].items():
         if count:
             say(f"  {count:,} ignored because they were {why}")

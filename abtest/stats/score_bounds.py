@@ -115,17 +115,20 @@ class MarginCurve:
 
         x1, x2, t = far, near, np.full(far.shape, 0.5)
         f1, f2 = excess(far), excess(near)
+        open_ = np.isfinite(x1) & np.isfinite(x2)
         with np.errstate(all="ignore"):
             for _ in range(_STEPS):
                 x = x1 + t * (x2 - x1)
                 f = excess(x)
                 same = (f >= 0) == (f1 >= 0)
                 x3, f3 = np.where(same, x1, x2), np.where(same, f1, f2)
-                x2, f2 = np.where(same, x2, x1), np.where(same, f2, f1)
-                x1, f1 = x, f
+                # Each look stops on its own, so that its bound does not depend on which others are solved with it.
+                x2, f2 = np.where(open_ & ~same, x1, x2), np.where(open_ & ~same, f1, f2)
+                x1, f1 = np.where(open_, x, x1), np.where(open_, f, f1)
                 width = np.abs(x2 - x1)
                 least = _NEAR * np.maximum(np.abs(x1), np.abs(x2)) / width
-                if (~(least < 0.5)).all():
+                open_ &= least < 0.5
+                if not open_.any():
                     break
                 xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
                 inverse = f1 / (f2 - f1) * f3 / (f2 - f3) + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)

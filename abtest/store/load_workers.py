@@ -92,7 +92,7 @@ class _Worker:
 
     def __init__(self) -> None:
         # The child has to find this very package, however its parent found it; -P: not one in the current folder.
-        folder = str(Path(__file__).resolve().parents[2])
+        folder = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "abtest.store.load_workers"],

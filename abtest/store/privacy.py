@@ -1,7 +1,8 @@
 """Privacy on the way in: text is dropped (`--redact`), unit ids are replaced by keyed hashes (`--hash-units`).
 
 Both happen right after validation, before anything is written to disk. What stays with `--redact`: every number and id,
-`prompt_sha256` and `response_chars` (derived from the text when the log has none), attributes up to `LONG` characters.
+`prompt_sha256` and `response_chars` (derived from the text when the log has none; the digest of a prompt text stands in the
+attribute `prompt_text_sha256`), attributes up to `LONG` characters.
 What goes: prompt_text, response_text, the explanation of a score, longer attributes (their length stays).
 
 Rejected lines are kept as their outline only, with either option: keys, shape, truth values, the length of each text, and
@@ -214,14 +215,18 @@ def _without_text(record: AnyRecord) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     if record.prompt_text is not None:
         changed["prompt_text"] = None
-        if record.prompt_sha256 is None:
-            changed["prompt_sha256"] = hashlib.sha256(record.prompt_text.encode("utf-8", "surrogatepass")).hexdigest()
     if record.response_text is not None:
         changed["response_text"] = None
         if record.response_chars is None:
             changed["response_chars"] = len(record.response_text)
-    if any(_is_long(value) for value in record.attributes.values()):
-        changed["attributes"] = {name: _short(value) for name, value in record.attributes.items()}
+    attributes = {name: _short(value) for name, value in record.attributes.items()}
+    if record.prompt_text is not None and record.prompt_sha256 is None:
+        # Not prompt_sha256: that column says which prompt (template) ran, and every call would be a version of its own.
+        attributes["prompt_text_sha256"] = hashlib.sha256(
+            record.prompt_text.encode("utf-8", "surrogatepass")
+        ).hexdigest()
+    if attributes != record.attributes:
+        changed["attributes"] = attributes
     return changed
 
 

@@ -26,7 +26,9 @@ def settle(con: duckdb.DuckDBPyConnection, files: Sequence[FileCount], by_table:
     first, last = files[0].file_id, files[-1].file_id
     counts = keepout.apply(con, files, by_table)
     if by_table["interaction"]:
-        con.execute(load_sql("load/note_repeated"), {"first": first})
+        con.execute(load_sql("load/new_request"), {"first": first})
+        con.execute(load_sql("load/note_repeated"))
+        con.execute("DROP TABLE temp.load_request")
     found = twins.find(con, first=first, last=last)
     counts["twins"] = max(0, found.twins)
     counts["twin_conflicts"] = found.conflicts
@@ -62,7 +64,13 @@ def find_again(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """Do what `rebuild` does, inside the caller's transaction."""
     last = int(con.execute("SELECT COALESCE(MAX(file_id), 0) FROM file_ledger").fetchall()[0][0])
     found = twins.find(con, first=0, last=last)
-    counts = {"twins": found.twins, "twin_conflicts": found.conflicts, "shadow_legs": found.legs, "resolved": 0, "ambiguous": 0}
+    counts = {
+        "twins": found.twins,
+        "twin_conflicts": found.conflicts,
+        "shadow_legs": found.legs,
+        "resolved": 0,
+        "ambiguous": 0,
+    }
     counts |= targets.resolve(con, first=0, last=last)
     _clear(con)
     return counts

@@ -179,7 +179,9 @@ def _replace(con: duckdb.DuckDBPyConnection, span: tuple[int, int], file_id: int
     con.execute(load_sql("load/twin_merge"), now)
     con.execute("CREATE TEMP TABLE IF NOT EXISTS twin_touched (interaction_id VARCHAR)")
     # All members: what the call says may have changed for each of them.
-    con.execute("INSERT INTO twin_touched SELECT interaction_id FROM twin_changed UNION SELECT interaction_id FROM twin_member")
+    con.execute(
+        "INSERT INTO twin_touched SELECT interaction_id FROM twin_changed UNION SELECT interaction_id FROM twin_member"
+    )
 
 
 def _grow(con: duckdb.DuckDBPyConnection, first: int) -> tuple[int, int] | None:

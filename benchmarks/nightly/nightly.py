@@ -120,16 +120,23 @@ def agreement(answers: dict[str, list[Answer]]) -> list[str]:
     ours = answers[OURS][-1]
     others = {name: mine[-1] for name, mine in answers.items() if name in (HAND, *NAMES.values())}
     lines = []
-    for key, what in (("estimates", "effects"), ("errors", "standard errors (ours with n/(n-1))")):
-        apart_by = [f"{name} {apart(ours[key], other[key]):.0e}" for name, other in others.items() if other.get(key)]
-        lines.append(f"* largest relative difference of {what}, plain means and ratios: {', '.join(apart_by)}")
+    for key, scale, what in (
+        ("estimates", "levels", "effects, relative to control's value"),
+        ("errors", "errors", "standard errors (ours with n/(n-1)), relative"),
+    ):
+        far = [
+            f"{name} {apart(ours[key], other[key], ours[scale]):.0e}"
+            for name, other in others.items()
+            if other.get(key)
+        ]
+        lines.append(f"* largest difference of {what}, plain means and ratios: {', '.join(far)}")
     wider = [ours["reported"][name] / error - 1 for name, error in ours["errors"].items()]
     lines.append(f"* our reported standard errors against those: {min(wider):+.0e} to {max(wider):+.0e}")
     return lines
 
 
-def apart(ours: Mapping[str, float], theirs: Mapping[str, float]) -> float:
-    """Return the largest relative difference between two sides' numbers; CUPED and quantiles are estimated differently."""
+def apart(ours: Mapping[str, float], theirs: Mapping[str, float], scale: Mapping[str, float]) -> float:
+    """Return the largest difference between two sides' numbers; CUPED and quantiles are estimated differently."""
     left_out = ("latency", "p50", "p95", "p99")
     names = [name for name in ours if name in theirs and not name.startswith(left_out)]
-    return max(abs(ours[name] - theirs[name]) / abs(ours[name]) for name in names)
+    return max(abs(ours[name] - theirs[name]) / abs(scale[name]) for name in names)

@@ -47,7 +47,7 @@ def nightly(
     last = specs[-1]
     return {
         "seconds": reads + judges, "read": reads, "judge": judges, "peak": peak_mb(), "hash": " ".join(hashes),
-        "estimates": estimates, "errors": errors_of(evidence, last), "reported": {
+        "estimates": estimates, "levels": {f"{m.metric} {m.treatment}": m.control_value for m in found.metrics}, "errors": errors_of(evidence, last), "reported": {
             f"{m.metric} {m.treatment}": m.std_error for m in found.metrics
         },
     }  # fmt: skip

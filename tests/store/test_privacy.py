@@ -54,12 +54,14 @@ def test_redact_drops_text_and_keeps_hashes_and_lengths(tmp_path: Path) -> None:
     write.load(con, *lines, transform=Privacy(redact=True), keep_text=True)
     sha = hashlib.sha256(SECRET.encode()).hexdigest()
     assert rows(con, "SELECT interaction_id, prompt_sha256, response_chars FROM interaction ORDER BY 1") == [
-        ("i1", sha, 4), ("i2", "given", 99), ("i3", None, None),
+        ("i1", None, 4), ("i2", "given", 99), ("i3", None, None),
     ]  # fmt: skip
     assert rows(con, "SELECT count(*) FROM interaction_text") == [(0,)]
     assert rows(con, "SELECT explanation, value FROM score") == [(None, 1.0)]
     attributes = json.loads(rows(con, "SELECT attributes FROM interaction WHERE interaction_id = 'i1'")[0][0])
-    assert attributes == {"tier": "gold", "note": f"[{len(long)} characters]", "deep": "[591 bytes of JSON]"}
+    assert attributes == {
+        "tier": "gold", "note": f"[{len(long)} characters]", "deep": "[591 bytes of JSON]", "prompt_text_sha256": sha,
+    }  # fmt: skip
     assert len(long) > LONG
 
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from governance_tools import Con, Writer, call, calls, empty, litellm, members, merged, micros, rows, score, targets
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from governance_tools import Writer, call, calls, empty, litellm, members, merged, micros, rows, score, targets
+from twin_rules import WINDOW_S, put, row
 
 from abtest.analysis.analyze import analyze
 from abtest.spec import Experiment
-from abtest.store import legs, twins
+from abtest.store import twins
 from abtest.store.load import load
 from abtest.store.settle import rebuild
 from abtest.store.store import Store
-
-WINDOW_S = twins.WINDOW_US // 1_000_000
-SOURCES = ("native", "otel", "openinference", "litellm", "openai")
-RANK = {"native": 0, "otel": 1, "openinference": 1, "litellm": 3, "openai": 4}
-
-
-# -- through the load ----------------------------------------------------------------------------------------------------
 
 
 def test_gateway_and_sdk_are_one_call(tmp_path: Path) -> None:
@@ -119,7 +109,11 @@ def test_three_sources_hang_together_by_different_ids() -> None:
 @pytest.mark.parametrize(
     ("why", "left", "right"),
     [
-        ("one source, and when they ended is not known", row_left := {"p": "r", "t": "t"}, {"p": "r", "t": "t", "src": "native"}),
+        (
+            "one source, and when they ended is not known",
+            row_left := {"p": "r", "t": "t"},
+            {"p": "r", "t": "t", "src": "native"},
+        ),
         ("too far apart", row_left, {"p": "r", "ts": WINDOW_S + 1}),
         ("a cached answer", row_left, {"p": "r", "cache": True}),
         ("no id at all", {}, {}),
@@ -225,7 +219,9 @@ def test_one_source_whose_ids_come_once_is_not_searched(monkeypatch: pytest.Monk
         ("the other arm", {"ts": 1, "lat": 3000, "v": "y"}, False),
     ],
 )
-def test_one_call_twice_in_one_source_is_told_by_trace_id_and_time(why: str, inner: dict[str, Any], one_call: bool) -> None:
+def test_one_call_twice_in_one_source_is_told_by_trace_id_and_time(
+    why: str, inner: dict[str, Any], one_call: bool
+) -> None:
     for order in (1, -1):
         con = empty()
         pair = [
@@ -249,7 +245,11 @@ def test_one_call_twice_in_one_source_is_told_by_trace_id_and_time(why: str, inn
 )
 def test_two_instrumentations_with_a_trace_each(src: str, inner: dict[str, Any], one_call: bool) -> None:
     con = empty()
-    put(con, [row("a", src, p="r", t="t1", s="s1", lat=5000), row("b", src, **{"p": "r", "t": "t2", "s": "s2", **inner})], 1)
+    put(
+        con,
+        [row("a", src, p="r", t="t1", s="s1", lat=5000), row("b", src, **{"p": "r", "t": "t2", "s": "s2", **inner})],
+        1,
+    )
     assert members(con) == ({("a", ("a", "b"))} if one_call else set())
 
 
@@ -311,223 +311,3 @@ def test_rebuild_finds_what_an_older_abtest_did_not_look_for_and_changes_nothing
         con.execute(f"DELETE FROM {table}")
     assert rebuild(con) == {"twins": 1, "twin_conflicts": 0, "shadow_legs": 0, "resolved": 1, "ambiguous": 0}
     assert (members(con), merged(con), targets(con)) == before[:3]
-
-
-# -- any order: against a definition in plain Python -----------------------------------------------------------------------
-
-
-def row(name: str, src: str = "native", ts: float = 0, **fields: Any) -> dict[str, Any]:
-    base = dict.fromkeys(("u", "e", "v", "t", "s", "p", "cache", "at", "lat", "rq", "ask", "group", "kind", "fell", "seen"))
-    return {"id": name, "src": src, "ts": ts, **base, **fields}
-
-
-def put(con: Con, given: list[dict[str, Any]], file_id: int) -> twins.Twins:
-    """Insert raw rows as one load."""
-    con.begin()
-    for r in given:
-        con.execute(
-            "INSERT INTO interaction (interaction_id, ts_us, model, unit_id, experiment_id, variant, exposed, turn, trace_id,"
-            " span_id, provider_response_id, cache_hit, is_error, latency_ms, attributes, source, file_id, request_id)"
-            " VALUES (?, ?, 'm', ?, ?, ?, ?, 1, ?, ?, ?, ?, false, ?, ?, ?, ?, ?)",
-            [r["id"], micros(r["ts"]), r["u"], r["e"], r["v"], r["seen"] is not False, r["t"], r["s"], r["p"], r["cache"],
-             r["lat"], attributes(r), r["src"], file_id, r["rq"]],
-        )  # fmt: skip
-    found = twins.find(con, first=file_id, last=file_id)
-    twins.forget_search(con)
-    for source in {r["src"] for r in given}:
-        con.execute(
-            "INSERT INTO file_ledger (file_id, path, sha256, bytes, source, lines, records, inserted, duplicates, conflicts,"
-            " quarantined, ignored, ingested_us) VALUES (?, 'p', 'h', 0, ?, 0, 0, 0, 0, 0, 0, 0, 0)",
-            [file_id, source],
-        )
-    con.commit()
-    return found
-
-
-def attributes(r: dict[str, Any]) -> str | None:
-    names = {"messages_hash": "ask", "model_group": "group", "call_type": "kind", "attempted_fallbacks": "fell"}
-    routed = {name: r[key] for name, key in names.items() if r[key] is not None}
-    return json.dumps({**json.loads(r["at"] or "{}"), **routed}) if r["at"] or routed else None
-
-
-def ended(r: dict[str, Any]) -> float:
-    """Return the end of a call; of one whose end is not known, a time that compares with nothing."""
-    return float("nan") if r["lat"] is None else r["ts"] + r["lat"] / 1000
-
-
-def twice(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Return whether two rows of one source with one response id are one call."""
-    if a["t"] and a["t"] == b["t"] and a["ts"] <= ended(b) and b["ts"] <= ended(a):
-        return True
-    slack = twins.SLACK_US / 1e6
-    within = [x["ts"] <= y["ts"] + slack and ended(y) <= ended(x) + slack for x, y in ((a, b), (b, a))]
-    return a["src"] == "openinference" and any(within)
-
-
-def mirrored(given: list[dict[str, Any]]) -> dict[str, str]:
-    """Return leg -> request, straight from the rules of `abtest.store.legs`, in the order in which calls can be told."""
-    routed = [r for r in given if r["src"] == "litellm" and r["seen"] is not False and r["t"] and r["ask"] and r["group"]]
-    crowds = {
-        r["id"]: sum((o["t"], o["ask"]) == (r["t"], r["ask"]) and abs(o["ts"] - r["ts"]) <= WINDOW_S for o in routed)
-        for r in routed
-    }
-    routed = [r for r in routed if crowds[r["id"]] <= legs.CROWD]
-    same = ("t", "ask", "u", "rq", "e", "v")
-    found: dict[str, str] = {}
-    for x in sorted(routed, key=lambda r: (r["kind"] == "acompletion", r["ts"])):
-        if x["kind"] != "acompletion" or x["fell"]:
-            continue
-        primaries = [
-            p
-            for p in routed
-            if all(p[k] == x[k] for k in same) and p["group"] != x["group"] and abs(p["ts"] - x["ts"]) <= WINDOW_S
-            and p["ts"] < ended(x) and x["ts"] < ended(p) and p["id"] not in found
-            and ((p["kind"] == "completion" and p["ts"] <= x["ts"] + legs.LEAD_US / 1e6) or (p["kind"] == "acompletion" and p["ts"] < x["ts"]))
-        ]  # fmt: skip
-        if primaries:
-            nearest = min(primaries, key=lambda p: (abs(p["ts"] - x["ts"]), p["id"]))
-            found[x["id"]] = x["rq"] or nearest["id"]
-    return found
-
-
-def keys(r: dict[str, Any]) -> set[tuple[Any, ...]]:
-    found: set[tuple[Any, ...]] = set()
-    if r["p"] and not r["cache"]:
-        found.add((1, r["p"]))
-    if r["t"] and r["s"]:
-        found.add((2, r["t"], r["s"]))
-    return found
-
-
-def same_arm(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    if not (a["v"] and b["v"]):
-        return True
-    return a["v"] == b["v"] and (not a["e"] or not b["e"] or a["e"] == b["e"])
-
-
-def by_definition(given: list[dict[str, Any]]) -> tuple[set[Any], set[Any]]:
-    """Return calls (id, members) and conflicts, straight from the rules of `abtest.store.twins`."""
-    by_id = {r["id"]: r for r in given}
-    near = {r["id"]: [o for o in given if abs(o["ts"] - r["ts"]) <= WINDOW_S] for r in given}
-    real = {
-        r["id"]: {k for k in keys(r) if sum(k in keys(o) for o in near[r["id"]] if o["src"] == r["src"]) <= twins.CROWD}
-        for r in given
-    }
-    best: dict[tuple[str, str], tuple[Any, ...]] = {}
-    conflicts, doubles = set(), set()
-    for a, b in itertools.permutations(given, 2):
-        shared = real[a["id"]] & real[b["id"]]
-        if not shared or abs(a["ts"] - b["ts"]) > WINDOW_S:
-            continue
-        one_source = a["src"] == b["src"]
-        if one_source and not (1 in {k[0] for k in shared} and twice(a, b)):
-            continue
-        if not same_arm(a, b):
-            conflicts.add((min(a["id"], b["id"]), max(a["id"], b["id"]), "variant"))
-            continue
-        if one_source:
-            doubles.add((a["id"], b["id"]))
-            continue
-        rank = (-sum(k[0] for k in shared), abs(a["ts"] - b["ts"]), b["id"])
-        best[a["id"], b["src"]] = min(rank, best.get((a["id"], b["src"]), rank))
-    edges = {(a, b) for (a, _), (*_, b) in best.items() if best.get((b, by_id[a]["src"]), (None,))[-1] == a} | doubles
-    found = set()
-    for one in components(edges):
-        names = {by_id[x]["v"] for x in one if by_id[x]["v"]}
-        spaces = {by_id[x]["e"] for x in one if by_id[x]["v"] and by_id[x]["e"]}
-        one_arm = len(names) <= 1 and len(spaces) <= 1
-        if one_arm and all(
-            by_id[x]["src"] != by_id[y]["src"] or (x, y) in doubles for x, y in itertools.permutations(one, 2)
-        ):
-            first = min(one, key=lambda x: (not by_id[x]["v"], not by_id[x]["u"], RANK[r := by_id[x]["src"]], r, x))
-            found.add((first, tuple(sorted(one))))
-        else:
-            conflicts |= {(a, b, "source" if one_arm else "variant") for a, b in edges if a in one and a < b}
-    taken = {x for _, ids in found for x in ids}
-    return found | {(x, (x,)) for x in mirrored(given) if x not in taken}, conflicts
-
-
-def components(edges: set[tuple[str, str]]) -> list[set[str]]:
-    left = {x for pair in edges for x in pair}
-    found = []
-    while left:
-        one, frontier = set[str](), {min(left)}
-        while frontier:
-            one |= frontier
-            frontier = {b for a, b in edges if a in frontier} - one
-        found.append(one)
-        left -= one
-    return found
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], int]:
-    """Rows that meet often: few ids, few minutes."""
-    rng = random.Random(draw(st.integers(0, 10**9)))
-    count = draw(st.integers(2, 24))
-    ids = draw(st.sampled_from([1, 2, 4, 8]))
-    minutes = draw(st.sampled_from([1, 12, 40]))
-    some = rng.choice
-    sources = draw(st.sampled_from([SOURCES, ("litellm",), ("openinference",), ("litellm", "otel")]))
-    asked = {"u": [None, "u"], "e": [None, "e", "e", "f"], "v": [None, None, "x", "y"], "rq": [None, "rq"], "ask": [None, "h1", "h2"]}
-    traces = [None, "t1", "t2"]
-    if draw(st.booleans()):  # attempts and mirrors of one request
-        asked = {name: [some(values)] for name, values in asked.items()} | {"ask": ["h1"]}
-        sources, traces = ("litellm", "litellm", "otel"), ["t1"]
-    return [
-        row(
-            f"i{k:02}", some(sources), rng.randrange(minutes * 2) * 30, t=some(traces),
-            s=some([None, *(f"s{j}" for j in range(ids))]), p=some([None, *(f"p{j}" for j in range(ids))]),
-            cache=some([None, None, False, True]), lat=some([None, 10_000, 31_000, 31_000, 70_000, 200_000]),
-            at=some([None, '{"a":1}', '{"b":2}']), group=some(["main", "main", "shadow", "fb", None]),
-            kind=some(["completion", "acompletion", "acompletion", "acompletion"]), fell=some([None, None, None, 1]),
-            seen=some([True, True, True, False]), **{name: some(values) for name, values in asked.items()},
-        )
-        for k in range(count)
-    ], rng.randrange(10**9)  # fmt: skip
-
-
-@pytest.mark.parametrize(("part", "crowd"), [(twins.PART_ROWS, legs.CROWD), (3, 4)])
-@settings(max_examples=12)
-@given(history=histories())
-def test_any_order_and_any_split_ends_in_the_same_calls(part: int, crowd: int, history: tuple[list[dict[str, Any]], int]) -> None:
-    given_rows, seed = history
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(legs, "CROWD", crowd)
-        patch.setattr(twins, "PART_ROWS", part)  # a large load is searched in parts; the end is the same
-        in_any_order(given_rows, seed)
-
-
-def in_any_order(given_rows: list[dict[str, Any]], seed: int) -> None:
-    expected, conflicts = by_definition(given_rows)
-    silent = mirrored(given_rows)
-    rng = random.Random(seed)
-    rowsets = []
-    for _ in range(2):
-        con = empty()
-        order = rng.sample(given_rows, len(given_rows))
-        cuts = sorted(rng.randrange(len(order) + 1) for _ in range(rng.choice([0, 1, 4])))
-        seen, saved, hidden, so_far = [], 0, 0, []
-        for file_id, (a, b) in enumerate(itertools.pairwise([0, *cuts, len(order)]), start=1):
-            found = put(con, order[a:b], file_id)
-            saved, hidden = saved + found.twins, hidden + found.legs
-            so_far += order[a:b]
-            assert members(con) == by_definition(so_far)[0]
-            seen.append((members(con), merged(con), calls(con)))
-        assert members(con) == expected
-        assert set(rows(con, "SELECT * FROM twin_conflict")) == conflicts
-        assert saved == sum(len(ids) - 1 for _, ids in expected)
-        assert hidden == len(silent)
-        by_id = {r["id"]: r for r in given_rows}
-        for call_id, ids in expected:
-            (whole,) = [r for r in merged(con) if r["interaction_id"] == call_id]
-            assert whole["exposed"] == all(by_id[x]["seen"] and x not in silent for x in ids)
-            if shared := sorted(silent[x] for x in ids if x in silent):
-                assert whole["request_id"] == shared[0]
-        assert sorted(r["interaction_id"] for r in merged(con)) == sorted(name for name, _ in expected)
-        # A replay sees exactly what was known after each load.
-        for file_id, state in enumerate(seen, start=1):
-            assert (members(con, file_id), merged(con, file_id), calls(con, file_id)) == state
-        rowsets.append(merged(con))
-        con.close()
-    assert rowsets[0] == rowsets[1]
