@@ -56,8 +56,9 @@ class Margin(Strict):
     @classmethod
     def _has_unit(cls, data: Any) -> Any:
         if isinstance(data, (int, float)) and not isinstance(data, bool):
+            shown = f"{data:g}" if 0 < data < 1e9 else "0.01"  # a number of a thousand digits helps nobody
             raise ValueError(
-                f"a margin needs a unit: write {{ points = {data} }}, {{ absolute = {data} }} or {{ relative = {data} }}"
+                f"a margin needs a unit: write {{ points = {shown} }}, {{ absolute = {shown} }} or {{ relative = {shown} }}"
             )
         return data
 
