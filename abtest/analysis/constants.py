@@ -148,6 +148,7 @@ class _WarmUp:
             scan, [j for j, m in enumerate(scan.measures) if not m.quantile and m.cap_quantile is None]
         )
         prepare(engine, scan)
+        self._arrived: dict[int, list[tuple[int, int]]] = {}
         self._index = {m.name: j for j, m in enumerate(experiment.metrics)}
         self._begin = int(
             engine.rows(
@@ -215,13 +216,20 @@ class _WarmUp:
         while True:
             until = min(self._begin + span, self._scan.as_of_us)
             seen = 0
-            for row in sorted(self._engine.rows(*self._layout.warm_up_cutoff(until)), key=lambda r: int(r["first_us"])):
-                seen += int(row["units"])
+            for first_us, arrived in self._arrivals(until):
+                seen += arrived
                 if seen >= units:
-                    return int(row["first_us"])
+                    return first_us
             if until >= self._scan.as_of_us:
                 return None
             span *= 4
+
+    def _arrivals(self, until: int) -> list[tuple[int, int]]:
+        """Return when control's units were first seen, and how many then, up to a moment; every metric asks, one reads."""
+        if until not in self._arrived:
+            rows = self._engine.rows(*self._layout.warm_up_cutoff(until))
+            self._arrived[until] = sorted((int(row["first_us"]), int(row["units"])) for row in rows)
+        return self._arrived[until]
 
     def _write(self, metric: MetricSpec, values: Mapping[str, float], units: int, until: int) -> None:
         known = self._known.setdefault(metric.name, {})
@@ -241,7 +249,7 @@ def _quantiles_of(metric: MetricSpec) -> dict[str, float]:
         return {threshold_name(q): q for q in GRID}
     if isinstance(metric, QuantileMetric):
         return {"threshold": metric.q}
-    q = metric.measure().cap_quantile
+    q = _cap_quantile(metric)
     return {} if q is None else {"cap": q}
 
 

@@ -13,11 +13,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from abtest.analysis.evidence import Evidence, Row
-from abtest.analysis.tables import Looked, calls_of, named_histograms, prepare, row_tables, unit_tables
+from abtest.analysis.tables import (
+    Looked,
+    calls_of,
+    has_rows,
+    most_calls,
+    named_histograms,
+    prepare,
+    row_tables,
+    unit_tables,
+)
 from abtest.store import state
 from abtest.store.engines.base import Engine
 from abtest.store.moments import Layout, in_order
-from abtest.store.query import MANIFEST_FIELDS, Scan
+from abtest.store.query import MANIFEST_FIELDS
 from abtest.store.rows import EXACT
 from abtest.store.state import State
 
@@ -124,21 +133,20 @@ class Advanced:
         }  # fmt: skip
 
 
-def advance(engine: Engine, old: State, scan: Scan, evidence: Evidence, layout_of: Any) -> Advanced | None:
+def advance(engine: Engine, old: State, asked: Layout, evidence: Evidence) -> Advanced | None:
     """Return the evidence of now from a kept state and what is new since; None when everything has to be read.
 
     Args:
         engine: Where to read.
         old: The kept state.
-        scan: What is asked now.
+        asked: What is asked now.
         evidence: An evidence without tables.
-        layout_of: Makes the layout of a scan from the columns that say the same as a count.
 
     Afterwards the tables `touched` and `unit_total` (their new totals) are kept, for `state.save`.
     """
     had: dict[str, list[Row]] = {name: list(rows) for name, rows in old.body["tables"].items()}
     had["calls"] = [row for row in had["calls"] if not row["no_unit"]]  # no unit says when these change: read again
-    scan = scan.at(wide=bool(old.body["wide"]))
+    scan = asked.scan.at(wide=bool(old.body["wide"]))
     engine.keep("touched", *state.touched(scan, old))
     some = scan.at(units="touched")
     prepare(engine, some)
@@ -147,7 +155,7 @@ def advance(engine: Engine, old: State, scan: Scan, evidence: Evidence, layout_o
     same = {
         column: count for column, count in old.body["same"].items() if news.same.get(column) == count or not news.calls
     }
-    layout: Layout = layout_of(scan, same)
+    layout = asked.sharing(scan, same)
     engine.keep("unit_delta", *layout.of(since).unit_total())
     engine.keep("unit_merged", state.merged(layout, old))
     engine.keep("recounted", *state.recount(layout, old))
@@ -156,7 +164,7 @@ def advance(engine: Engine, old: State, scan: Scan, evidence: Evidence, layout_o
     texts = state.before(layout, old)
     columns = ", ".join(f"{text} as {name}" for name, text in texts.items())
     engine.keep("unit_total", f'select {columns} from "{old.table}" where unit_id in (select unit_id from touched)')
-    again = bool(engine.rows("select count(*) as n from recounted")[0]["n"])
+    again = has_rows(engine, "recounted")
     less = [unit_tables(engine, layout.of(then))]
     if again:
         prepare(engine, then.at(units="touched"))
@@ -179,7 +187,7 @@ def advance(engine: Engine, old: State, scan: Scan, evidence: Evidence, layout_o
         tables = add(had, less, plus)
     except UnsureError:
         return None
-    most = max(int(old.body["most"]), int(engine.rows("select coalesce(max(calls), 0) as n from unit_total")[0]["n"]))
+    most = max(int(old.body["most"]), most_calls(engine))
     largest = max(float(old.body["largest"]), news.largest)
     if not scan.wide and largest * max(most, 1) >= EXACT:
         return None

@@ -7,9 +7,8 @@ whoever looked before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import duckdb
 
@@ -20,7 +19,7 @@ from abtest.analysis.increment import Advanced, add, advance, with_tables
 from abtest.analysis.rare import takes_rate_ratio
 from abtest.analysis.segment_read import Which, read_segments
 from abtest.analysis.series import grow, grow_from
-from abtest.analysis.tables import Looked, prepare, row_tables, unit_tables
+from abtest.analysis.tables import Looked, most_calls, prepare, row_tables, unit_tables
 from abtest.analysis.times import to_us
 from abtest.errors import SpecError
 from abtest.spec import Experiment
@@ -103,21 +102,20 @@ def read(
     try:
         frozen, limits, caps = freeze(store, engine, experiment, scan)
         scan = scan.at(limits=limits, caps=caps)
+        asked = layout_of(experiment, strata, scan)
         blank = Evidence(experiment, scan, strata, as_of_us, max_file, frozen, scan.active)
-        old = state.load(store, experiment.id, experiment.revision, scan) if lasting else None
+        old = state.load(store, experiment.id, experiment.revision, asked) if lasting else None
         if old and series and sum(row["calls"] for row in old.body["tables"]["calls"]) <= SERIES_CALLS:
             old = None  # how the evidence grew is read from all units
-        found = _known(blank, old) or (
-            old and advance(engine, old, scan, blank, partial(layout_of, experiment, strata))
-        )
+        found = _known(blank, old) or (old and advance(engine, old, asked, blank))
         if not found:
-            old, found = None, read_all(engine, experiment, blank, say)
+            old, found = None, read_all(engine, asked, blank, say)
     except duckdb.Error as error:
         raise _misfit(engine, experiment, scan, error) from error
     evidence = found.evidence
     if found.layout and lasting and evidence.population["calls"] >= state.WORTH_IT and not store.read_only:
         say("state")
-        state.save(store, experiment.id, experiment.revision, evidence.scan, found.body(), layout=found.layout, old=old)
+        state.save(store, experiment.id, experiment.revision, found.layout, found.body(), old=old)
     if scan.has_covariates:
         evidence = freeze_moved(store, evidence)
     if series:
@@ -126,21 +124,21 @@ def read(
         growth = (
             grow(engine, found.layout, evidence)
             if small and found.layout
-            else grow_from(state.points(store, experiment.id, experiment.revision, evidence.scan), evidence)
+            else grow_from(state.points(store, experiment.id, experiment.revision, asked), evidence)
         )
         evidence = replace(evidence, growth=growth)
     return read_segments(engine, evidence, segments, say, past=old is None and found.layout is not None)
 
 
-def read_all(engine: Engine, experiment: Experiment, blank: Evidence, say: Callable[[str], None]) -> Advanced:
+def read_all(engine: Engine, asked: Layout, blank: Evidence, say: Callable[[str], None]) -> Advanced:
     """Return the evidence from all that was logged."""
-    scan = blank.scan
+    scan = asked.scan
     prepare(engine, scan)
     looked = Looked.of(engine.rows(*scan.population()))
-    layout = layout_of(experiment, blank.strata, scan, looked.same)
+    layout = asked.sharing(scan, looked.same)
     say("units")
     engine.keep("unit_total", *layout.unit_total())
-    most = int(engine.rows("select coalesce(max(calls), 0) as n from unit_total")[0]["n"])
+    most = most_calls(engine)
     if looked.largest * max(most, 1) >= EXACT:
         # Sums of doubles may have left the range in which whole numbers are exact.
         scan = scan.at(wide=True)
@@ -157,8 +155,9 @@ def _known(blank: Evidence, old: State | None) -> Advanced | None:
     """Return the evidence of a state when nothing has come since."""
     if old is None or (old.as_of_us, old.file_id) != (blank.as_of_us, blank.max_file):
         return None
+    read_as = replace(blank, scan=blank.scan.at(wide=bool(old.body["wide"])))
     return Advanced(
-        with_tables(blank, old.body["tables"], sort=False),
+        with_tables(read_as, old.body["tables"], sort=False),
         None,
         Looked((), old.body["same"], old.body["largest"], old.body["most"]),
     )
@@ -172,17 +171,13 @@ def facts_of(engine: Engine, scan: Scan) -> Facts:
     return Facts(**{name: bool(n) for name, n in row.items()})
 
 
-def layout_of(
-    experiment: Experiment, strata: Sequence[Stratum], scan: Scan, same: Mapping[str, str] | None = None
-) -> Layout:
+def layout_of(experiment: Experiment, strata: Sequence[Stratum], scan: Scan) -> Layout:
     """Return the columns of the scan; first events are wanted where the rate-ratio test will use them."""
     known = all(s.share is not None for s in strata)
     events = [
         j for j in scan.active if known and j < len(experiment.metrics) and takes_rate_ratio(experiment.metrics[j])
     ]
-    return Layout(
-        scan, events=events, absence=[j for j in events if experiment.metrics[j].better == "higher"], same=same
-    )
+    return Layout(scan, events=events, absence=[j for j in events if experiment.metrics[j].better == "higher"])
 
 
 def _misfit(engine: Engine, experiment: Experiment, scan: Scan, error: duckdb.Error) -> SpecError:

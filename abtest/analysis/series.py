@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from abtest.analysis.covariate import adjust
 from abtest.analysis.evidence import Evidence, Growth
+from abtest.analysis.increment import KEYS
 from abtest.analysis.judge import MIN_UNITS, bounds_of, tested_margin
 from abtest.analysis.rare import takes_rate_ratio
 from abtest.analysis.shape import shape_of
@@ -34,7 +35,6 @@ Array = NDArray[np.float64]
 POINTS = 72
 """About as many points at most; more could not be told apart in a picture."""
 STEPS_US = tuple(hours * HOUR_US for hours in (1, 6, 24, 168))
-KEYS = {"arm", "stage", "arm_a", "stage_a", "arm_b", "stage_b", "look"}
 _AT_ONCE = 3
 """Metrics a reading: more windows at once cost DuckDB more than another reading."""
 

@@ -71,7 +71,7 @@ def unit_tables(engine: Engine, layout: Layout) -> dict[str, list[Any]]:
     if scan.has_covariates:
         engine.keep("history", *layout.history())
     engine.keep("contaminated", *layout.contaminated())
-    layout.contaminated_units = _any(engine, "contaminated")
+    layout.contaminated_units = has_rows(engine, "contaminated")
     engine.keep("cell", *layout.cell())
     cells = layout.expand(engine.rows(layout.cell_sums()))
     events: list[dict[str, Any]] = []
@@ -96,7 +96,7 @@ def row_tables(engine: Engine, layout: Layout, calls: Sequence[Row] | None = Non
 
     `contaminated` and `first_seen` must be kept for the units that are read.
     """
-    layout.contaminated_units = _any(engine, "contaminated")
+    layout.contaminated_units = has_rows(engine, "contaminated")
     risk: list[dict[str, Any]] = []
     if layout.events:
         nothing = {f"event{j}": 0 for j in layout.events}
@@ -134,7 +134,13 @@ def histograms(engine: Engine, layout: Layout, segment: str | None = None) -> di
     return out
 
 
-def _any(engine: Engine, table: str) -> bool:
+def most_calls(engine: Engine) -> int:
+    """Return the calls of the unit that has most of them in a cell, from the kept unit totals."""
+    return int(engine.rows("select coalesce(max(calls), 0) as n from unit_total")[0]["n"])
+
+
+def has_rows(engine: Engine, table: str) -> bool:
+    """Return whether a kept table has rows."""
     return bool(engine.rows(f'select count(*) as n from "{table}"')[0]["n"])
 
 

@@ -13,7 +13,7 @@ import duckdb
 
 from abtest.errors import LedgerError
 
-Kind = Literal["decision", "action", "override", "prune", "forget"]
+Kind = Literal["decision", "action", "override", "prune", "forget", "registry", "watch"]
 GENESIS = "0" * 64
 _COLUMNS = "seq, kind, experiment, revision, recorded_us, decision_id, body, previous_hash, hash"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from abtest.store.query import HOUR_US, RESOLUTION, Params, Query, Scan, fill, query, score_sums
+from abtest.store.query import HOUR_US, RESOLUTION, Params, Query, Scan, fill, query, score_sums, tallies_of
 from abtest.store.rows import RowMeasure, Tally
 
 Row = Mapping[str, Any]
@@ -46,16 +46,20 @@ class Layout:
         self.absence = frozenset(absence)
         self.params = scan.params()
         self.rows: dict[int, RowMeasure] = {j: scan.row(j, self.params) for j in self.metrics}
-        names = scan.tallies(self.params, self.metrics)
+        names = tallies_of(self.rows.values())
         self._same = same
         self._names = {tally: (same or {}).get(name, name) for name, tally in names.items()}
         self.tallies = {name: tally for name, tally in names.items() if name not in (same or {})}
 
     def of(self, scan: Scan) -> Layout:
         """Return the same columns for another part of the logs."""
-        made = Layout(scan, self.metrics, events=self.events, absence=tuple(self.absence), same=self._same)
+        made = self.sharing(scan, self._same)
         made.contaminated_units = self.contaminated_units
         return made
+
+    def sharing(self, scan: Scan, same: Mapping[str, str] | None) -> Layout:
+        """Return the layout of the same metrics and events where these columns say the same as a count."""
+        return Layout(scan, self.metrics, events=self.events, absence=tuple(self.absence), same=same)
 
     # -- columns -------------------------------------------------------------------------------------------------
 

@@ -372,7 +372,7 @@ class Scan:
         and by metric `known_*`, rows that can tell, `young_*`, rows that are not mature, `touched_*`, rows above the cap.
         """
         params = self.params()
-        tallies = self.tallies(params)
+        tallies = tallies_of(self.row(j, params) for j in self.active)
         looks = [f"max(abs({n})) as largest_{n}" for n, t in tallies.items() if t.how == "real"]
         looks += [f"count({n}) as {t.per}_{n}" for n, t in tallies.items() if t.how == "flag"]
         looks += self._row_counts(params, tallies)
@@ -402,18 +402,18 @@ class Scan:
                 counts.append(f"count(case when v{j} > {cap} then 1 end) as touched_{j}")
         return counts
 
-    def tallies(self, params: Params, metrics: Sequence[int] | None = None) -> dict[str, Tally]:
-        """Return what is read off a row, by column: metrics that read the same share a column."""
-        found: dict[Tally, str] = {}
-        for j in self.active if metrics is None else metrics:
-            row = self.row(j, params)
-            for tally in (row.x, row.y):
-                found.setdefault(tally, f"t{len(found)}")
-        return {name: tally for tally, name in found.items()}
-
     def at(self, **changes: Any) -> Scan:
         """Return the scan with other settings."""
         return replace(self, **changes)
+
+
+def tallies_of(rows: Iterable[RowMeasure]) -> dict[str, Tally]:
+    """Return what is read off a row, by column: metrics that read the same share a column."""
+    found: dict[Tally, str] = {}
+    for row in rows:
+        for tally in (row.x, row.y):
+            found.setdefault(tally, f"t{len(found)}")
+    return {name: tally for tally, name in found.items()}
 
 
 def score_sums(j: int, measure: Measure, params: Params) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from abtest.metrics.expressions import Expression
 from abtest.store import settle
 from abtest.store.files import load_sql
 from abtest.store.moments import Layout, more
@@ -37,30 +38,30 @@ class State:
     body: Mapping[str, Any]
 
 
-def shape_of(scan: Scan, as_of_us: int) -> str:
-    """Return the hash of everything that decides what the unit totals of a scan mean up to a moment.
+def shape_of(layout: Layout, as_of_us: int) -> str:
+    """Return the hash of everything that decides what the kept numbers mean up to a moment.
 
-    Stages that begin later change nothing about what was read; nor does what the store happens to hold.
+    The text of the query says who is in it and what is read off a row; the measures and events say what becomes of that (a
+    unit may count once, metrics have numbers, first events are wanted). Stages that begin later change nothing about what was
+    read; nor does what the store happens to hold.
     """
-    starts = tuple(at for at in scan.stage_starts_us if at <= as_of_us)
-    plain = scan.at(
-        stage_starts_us=starts,
-        as_of_us=0,
-        max_file=0,
-        facts=Facts(),
-        units=None,
-        without=None,
-        nameless=False,
-        since=None,
-        wide=False,
-    )
-    sql, params = Layout(plain).unit_total()
-    past = Layout(plain).history()[0] if scan.has_covariates else ""
-    return hashlib.sha256(json.dumps([sql, past, params, scan.unit], sort_keys=True, default=str).encode()).hexdigest()
+    scan = layout.scan.at(
+        stage_starts_us=tuple(at for at in layout.scan.stage_starts_us if at <= as_of_us),
+        as_of_us=0, max_file=0, facts=Facts(), units=None, without=None, nameless=False, since=None, wide=False,
+    )  # fmt: skip
+    plain = layout.sharing(scan, None)
+    sql, params = plain.unit_total()
+    past = plain.history()[0] if scan.has_covariates else ""
+    measures = [
+        {f.name: v.text if isinstance(v := getattr(m, f.name), Expression) else v for f in fields(m)}
+        for m in scan.measures
+    ]
+    parts = [sql, past, params, scan.unit, measures, layout.metrics, layout.events, sorted(layout.absence)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def load(store: Store, experiment: str, revision: int, scan: Scan) -> State | None:
-    """Return the kept state when it is one of an earlier moment of this very scan; None when there is none to build on."""
+def load(store: Store, experiment: str, revision: int, layout: Layout) -> State | None:
+    """Return the kept state when it is one of an earlier moment of this very layout; None when there is none to build on."""
     row = store.connection.execute(
         "select shape, tables, as_of_us, file_id, ledger_seq, body from scan_state where experiment = $e and revision = $r",
         {"e": experiment, "r": revision},
@@ -69,10 +70,10 @@ def load(store: Store, experiment: str, revision: int, scan: Scan) -> State | No
         return None
     shape, table, as_of_us, file_id, seq, body = row
     if (
-        as_of_us > scan.as_of_us
-        or file_id > scan.max_file
+        as_of_us > layout.scan.as_of_us
+        or file_id > layout.scan.max_file
         or seq != _erased(store)
-        or shape != shape_of(scan, as_of_us)
+        or shape != shape_of(layout, as_of_us)
     ):
         return None
     return State(str(table), int(as_of_us), int(file_id), json.loads(body))
@@ -82,10 +83,9 @@ def save(
     store: Store,
     experiment: str,
     revision: int,
-    scan: Scan,
+    layout: Layout,
     body: Mapping[str, Any],
     *,
-    layout: Layout,
     old: State | None,
 ) -> None:
     """Keep the state of a scan, in one transaction; the kept tables `unit_total` (and `touched`) hold what is new.
@@ -94,12 +94,11 @@ def save(
         store: A store that is open for writing.
         experiment: Whose state.
         revision: Its revision.
-        scan: What was read.
+        layout: What was read, and the columns of `unit_total`.
         body: The evidence, as JSON objects.
-        layout: The columns of `unit_total`.
         old: The state that was built on; None when everything was read.
     """
-    con = store.connection
+    con, scan = store.connection, layout.scan
     table = old.table if old else f"scan_units_{hashlib.sha256(f'{experiment}/{revision}'.encode()).hexdigest()[:16]}"
     columns = ", ".join(unit_columns(layout))
     con.execute("begin")
@@ -117,31 +116,33 @@ def save(
             )
         con.execute("delete from scan_state where experiment = $e and revision = $r", {"e": experiment, "r": revision})
         text = json.dumps({**body, "columns": unit_columns(layout)}, separators=(",", ":"))
-        shape = shape_of(scan, scan.as_of_us)
+        shape = shape_of(layout, scan.as_of_us)
         con.execute(
             "insert into scan_state values (?, ?, ?, ?, ?, ?, ?, ?)",
             [experiment, revision, shape, table, scan.as_of_us, scan.max_file, _erased(store), text],
         )
-        _add_point(con, experiment, revision, scan, body)
+        _add_point(con, experiment, revision, layout, body)
         con.execute("commit")
     except BaseException:
         con.execute("rollback")
         raise
 
 
-def points(store: Store, experiment: str, revision: int, scan: Scan) -> list[tuple[int, dict[str, Any]]]:
-    """Return the sums at earlier watermarks of this scan, in the order of time: (epoch microseconds, tables)."""
+def points(store: Store, experiment: str, revision: int, layout: Layout) -> list[tuple[int, dict[str, Any]]]:
+    """Return the sums at earlier watermarks of this layout, in the order of time: (epoch microseconds, tables)."""
     rows = store.connection.execute(
         "select as_of_us, body from scan_point where experiment = $e and revision = $r and shape = $s and as_of_us <= $t order by as_of_us",
-        {"e": experiment, "r": revision, "s": shape_of(scan, 0), "t": scan.as_of_us},
+        {"e": experiment, "r": revision, "s": shape_of(layout, 0), "t": layout.scan.as_of_us},
     ).fetchall()
     return [(int(as_of_us), json.loads(body)) for as_of_us, body in rows]
 
 
-def _add_point(con: DuckDBPyConnection, experiment: str, revision: int, scan: Scan, body: Mapping[str, Any]) -> None:
+def _add_point(
+    con: DuckDBPyConnection, experiment: str, revision: int, layout: Layout, body: Mapping[str, Any]
+) -> None:
     """Keep the sums of this watermark in place of those of the same hour; of many points every second is dropped."""
-    who = {"e": experiment, "r": revision}
-    hour = scan.as_of_us // HOUR_US * HOUR_US
+    who, as_of_us = {"e": experiment, "r": revision}, layout.scan.as_of_us
+    hour = as_of_us // HOUR_US * HOUR_US
     con.execute(
         "delete from scan_point where experiment = $e and revision = $r and as_of_us >= $a and as_of_us < $b",
         {**who, "a": hour, "b": hour + HOUR_US},
@@ -149,7 +150,7 @@ def _add_point(con: DuckDBPyConnection, experiment: str, revision: int, scan: Sc
     tables = {name: body["tables"][name] for name in ("cells", "pairs", "arm_units")}
     text = json.dumps(tables, separators=(",", ":"))
     con.execute(
-        "insert into scan_point values (?, ?, ?, ?, ?)", [experiment, revision, shape_of(scan, 0), scan.as_of_us, text]
+        "insert into scan_point values (?, ?, ?, ?, ?)", [experiment, revision, shape_of(layout, 0), as_of_us, text]
     )
     kept = [
         t

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from analysis_store import StoreMaker
 from abtest.analysis import increment
 from abtest.analysis import read as reading
 from abtest.analysis.increment import tables_of
-from abtest.analysis.read import read
+from abtest.analysis.read import layout_of, read
 from abtest.spec import Experiment
 from abtest.store import ledger, state
 from abtest.store.moments import in_order
@@ -142,18 +143,46 @@ def test_a_forgotten_or_pruned_row_makes_everything_be_read(make_store: StoreMak
     spec, days = calls_of_three_days()
     experiment, store = Experiment.from_dict(spec), make_store(days[0])
     read(store, experiment)
-    scan = read(store, experiment).scan
-    assert state.load(store, "e", 1, scan) is not None
+    asked = layout_of(experiment, (found := read(store, experiment)).strata, found.scan)
+    assert state.load(store, "e", 1, asked) is not None
     ledger.append(store.connection, "forget", "e", 1, {"unit": "hash"})
-    assert state.load(store, "e", 1, scan) is None
+    assert state.load(store, "e", 1, asked) is None
 
 
-def test_another_question_is_not_answered_from_the_state(make_store: StoreMaker) -> None:
+def guardrail(spec: dict[str, Any], **change: Any) -> dict[str, Any]:
+    """Change the second metric; a None takes its key away."""
+    metric = {k: v for k, v in {**spec["metrics"][1], **change}.items() if v is not None}
+    return {**spec, "metrics": [spec["metrics"][0], metric]}
+
+
+MEDIAN = {"name": "median", "kind": "quantile", "value": "latency_ms", "q": 0.5, "better": "lower"}
+CHANGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "another value": lambda spec: {**spec, "metrics": [{**spec["metrics"][0], "value": "cost_usd * 2"}, spec["metrics"][1]]},
+    "a mean of units": lambda spec: {**spec, "metrics": [{**spec["metrics"][0], "per": "unit"}, spec["metrics"][1]]},
+    "a unit counts once": lambda spec: guardrail(spec, per="unit"),
+    "better turned": lambda spec: guardrail(spec, better="higher"),
+    "no guardrail": lambda spec: guardrail(spec, guardrail=None),
+    "a metric in front": lambda spec: {**spec, "metrics": [MEDIAN, *spec["metrics"]]},
+    "metrics turned": lambda spec: {**spec, "metrics": spec["metrics"][::-1]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("news", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("back", [False, True])
+def test_another_question_is_not_answered_from_the_state(
+    make_store: StoreMaker, change: str, news: bool, back: bool
+) -> None:
+    """The policy may be edited in the middle of a revision: what was kept for the old one must not answer the new one."""
     spec, days = calls_of_three_days()
+    for day in days:
+        for row in day:
+            row["latency_ms"] = 1000 * row["cost_usd"]
+    before, after = (CHANGES[change](spec), spec) if back else (spec, CHANGES[change](spec))
     store = make_store(days[0], days[1])
-    scan = read(store, Experiment.from_dict(spec)).scan
-    changed = {**spec, "metrics": [{**spec["metrics"][0], "value": "cost_usd * 2"}, spec["metrics"][1]]}
-    other = read(store, Experiment.from_dict(changed))
-    assert state.load(store, "e", 1, scan) is None
+    read(store, Experiment.from_dict(before))
+    if news:
+        make_store.add(store, days[2])
+    found = read(store, Experiment.from_dict(after))
     state.drop(store)
-    assert other.sha256() == read(store, Experiment.from_dict(changed)).sha256()
+    assert found.sha256() == read(store, Experiment.from_dict(after)).sha256()

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from abtest.analysis.read import read
+from abtest.analysis.read import layout_of, read
 from abtest.spec import Experiment
 from abtest.store import state
 from abtest.store.store import Store
@@ -26,7 +26,7 @@ SPEC = {
 }  # fmt: skip
 WORKER = """
 import json, sys
-from abtest.analysis.read import read
+from abtest.analysis.read import layout_of, read
 from abtest.spec import Experiment
 from abtest.store import state
 from abtest.store.store import Store
@@ -72,7 +72,7 @@ def test_kill_9(tmp_path: Path) -> None:
         with Store(database) as store:
             store.ingest(*paths)
             found = read(store, experiment)
-            advanced += state.load(store, "e", 1, found.scan) is not None
+            advanced += state.load(store, "e", 1, layout_of(experiment, found.strata, found.scan)) is not None
             state.drop(store)
             whole = read(store, experiment)
             assert found.sha256() == whole.sha256()
