@@ -133,7 +133,9 @@ class Advanced:
         }  # fmt: skip
 
 
-def advance(engine: Engine, old: State, asked: Layout, evidence: Evidence) -> Advanced | None:
+def advance(
+    engine: Engine, old: State, asked: Layout, evidence: Evidence, source: str | None = None
+) -> Advanced | None:
     """Return the evidence of now from a kept state and what is new since; None when everything has to be read.
 
     Args:
@@ -141,16 +143,17 @@ def advance(engine: Engine, old: State, asked: Layout, evidence: Evidence) -> Ad
         old: The kept state.
         asked: What is asked now.
         evidence: An evidence without tables.
+        source: A kept table of the calls that are newer (own_calls.py).
 
     Afterwards the tables `touched` and `unit_total` (their new totals) are kept, for `state.save`.
     """
     had: dict[str, list[Row]] = {name: list(rows) for name, rows in old.body["tables"].items()}
     had["calls"] = [row for row in had["calls"] if not row["no_unit"]]  # no unit says when these change: read again
-    scan = asked.scan.at(wide=bool(old.body["wide"]))
+    scan = asked.scan.at(wide=bool(old.body["wide"]), source=None)
     engine.keep("touched", *state.touched(scan, old))
     some = scan.at(units="touched")
     prepare(engine, some)
-    since = scan.at(since=(old.file_id, old.as_of_us))
+    since = scan.at(since=(old.file_id, old.as_of_us), source=source)
     news = Looked.of(engine.rows(*since.population()))
     same = {
         column: count for column, count in old.body["same"].items() if news.same.get(column) == count or not news.calls

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import duckdb
 
+from abtest.analysis import own
 from abtest.analysis.constants import freeze
 from abtest.analysis.covariate import freeze_moved
 from abtest.analysis.evidence import Evidence, Stratum, strata_of
@@ -35,9 +36,7 @@ SERIES_CALLS = 2_000_000
 """Calls up to which a report reads how the evidence grew from all units; beyond, it shows what earlier analyses found."""
 
 
-def scan_of(
-    experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int, derive_arms: bool = False
-) -> Scan:
+def scan_of(experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int) -> Scan:
     """Return what the experiment asks of the logs."""
     starts = [s.since_us for s in strata]
     begin = max(to_us(experiment.start) if experiment.start else 0, starts[0])
@@ -50,7 +49,6 @@ def scan_of(
         call_order=experiment.population.per_request,
         stage_starts_us=tuple(starts[1:]),
         manifests={arm: m.declared for arm, m in experiment.arms.items() if m.declared},
-        derive_arms=derive_arms,
         start_us=begin,
         as_of_us=min(as_of_us, to_us(experiment.end)) if experiment.end else as_of_us,
         max_file=max_file,
@@ -92,14 +90,13 @@ def read(
         )
     strata = strata_of(experiment, as_of_us, history)
     engine = store.engine
-    scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file)
+    scan = scan_now(engine, experiment, strata, as_of_us=as_of_us, max_file=max_file)
     # Rows that wait until they are mature change without news: their sums cannot be kept.
     lasting = newest == as_of_us and not scan.waits
-    scan = scan.at(facts=facts_of(engine, scan))
-    if _manifests_differ(experiment) and not engine.rows(*scan.arms_in_logs())[0]["n"]:
-        scan = scan.at(derive_arms=True)
     say("scan")
     try:
+        anew = not lasting or state.known_until(store, experiment.id, experiment.revision) is None
+        scan = scan.at(source=own.source(store, scan, None) if anew else None)
         frozen, limits, caps = freeze(store, engine, experiment, scan)
         scan = scan.at(limits=limits, caps=caps)
         asked = layout_of(experiment, strata, scan)
@@ -107,9 +104,10 @@ def read(
         old = state.load(store, experiment.id, experiment.revision, asked) if lasting else None
         if old and series and sum(row["calls"] for row in old.body["tables"]["calls"]) <= SERIES_CALLS:
             old = None  # how the evidence grew is read from all units
-        found = _known(blank, old) or (old and advance(engine, old, asked, blank))
+        found = _known(blank, old) or (old and advance(engine, old, asked, blank, own.source(store, scan, old)))
         if not found:
-            old, found = None, read_all(engine, asked, blank, say)
+            whole = scan if anew else scan.at(source=own.source(store, scan, None))
+            old, found = None, read_all(engine, asked.of(whole), blank, say)
     except duckdb.Error as error:
         raise _misfit(engine, experiment, scan, error) from error
     evidence = found.evidence
@@ -127,7 +125,21 @@ def read(
             else grow_from(state.points(store, experiment.id, experiment.revision, asked), evidence)
         )
         evidence = replace(evidence, growth=growth)
-    return read_segments(engine, evidence, segments, say, past=old is None and found.layout is not None)
+    evidence = read_segments(engine, evidence, segments, say, past=old is None and found.layout is not None)
+    # The table of own calls is the next experiment's as well: nobody may read from it later.
+    own.drop(engine)
+    return replace(evidence, scan=evidence.scan.at(source=None))
+
+
+def scan_now(
+    engine: Engine, experiment: Experiment, strata: Sequence[Stratum], *, as_of_us: int, max_file: int
+) -> Scan:
+    """Return what the experiment asks of the logs as they are: with what they hold, and how they tell arms apart."""
+    scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file)
+    scan = scan.at(facts=facts_of(engine, scan))
+    if _manifests_differ(experiment) and not engine.rows(*scan.arms_in_logs())[0]["n"]:
+        return scan.at(derive_arms=True)
+    return scan
 
 
 def read_all(engine: Engine, asked: Layout, blank: Evidence, say: Callable[[str], None]) -> Advanced:

@@ -32,6 +32,7 @@ def report(
 
     Example: abtest report experiment.toml --out report
     """
+    from abtest.analysis.together import together
     from abtest.errors import NoDataError
     from abtest.report import write_report
 
@@ -42,7 +43,9 @@ def report(
             raise NoDataError(
                 "nothing was decided in this store yet", file=str(db), hint="`abtest report SPEC` names an experiment"
             )
-        entries = [entry_of(store, e, as_of_us=cut) for e in experiments]
+        entries = [
+            entry_of(store, e, as_of_us=cut) for e in together(store, experiments, as_of_us=cut, series=True)
+        ]
         last = store.last_file()
     paths = write_report(entries, out, generated_from={"store": db.name, "last_file": last})
     if as_json:

@@ -409,8 +409,8 @@ class Layout:
         order = "asc" if scan.call_order == "first" else "desc"
         rank = f"row_number() over (partition by p.unit_key, p.request_key order by p.ts_us {order}, coalesce(p.attempt, 0) {order}, p.interaction_id {order})"
         return query(fill(
-            "history", unit=scan.unit_key, interaction=scan.interaction(), where=f"({scan.where.sql('i')})" if scan.where else "true",
-            columns=more(f'i."{c}"' for c in sorted(columns)), scored=scored, scores=scores,
+            "history", unit=scan.unit_key, interaction=scan.at(source=None).interaction(),
+            where=f"({scan.where.sql('i')})" if scan.where else "true", columns=more(f'i."{c}"' for c in sorted(columns)), scored=scored, scores=scores,
             call_rank=rank if scan.facts.repeated else "1", measures=more(measures), totals=more(totals),
         ), params)  # fmt: skip
 

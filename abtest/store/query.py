@@ -108,6 +108,7 @@ class Scan:
         nameless: Only calls without a unit are read.
         since: (file, as_of) of what was read before; only rows that are newer are read.
         extra: Further columns that somebody will ask for (segments).
+        source: Name of a kept table that has the experiment's calls (own_calls.py); None: the store itself.
     """
 
     experiment: str
@@ -131,6 +132,7 @@ class Scan:
     nameless: bool = False
     since: tuple[int, int] | None = None
     extra: frozenset[str] = frozenset()
+    source: str | None = None
 
     # -- metrics -------------------------------------------------------------------------------------------------
 
@@ -271,9 +273,11 @@ class Scan:
 
     def interaction(self) -> str:
         """Return the relation of the logged calls; a call that two sources logged is one row of what both say."""
+        if self.source is not None:
+            return f'"{self.source}"'
         if not self.facts.twins:
             return "interaction"
-        columns = ", ".join(f'"{c}"' for c in sorted({*_ALWAYS, "model", *self._columns, *MANIFEST_FIELDS}))
+        columns = ", ".join(f'"{c}"' for c in sorted(self.needed))
         return (
             f"(\n  select {columns} from interaction x\n"
             "  where not exists (select 1 from twin w where w.interaction_id = x.interaction_id\n"
@@ -324,6 +328,11 @@ class Scan:
         ]
         return f"case {' '.join(steps)} else 0 end" if steps else "0"
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """Return the columns of the log that are read."""
+        return _ALWAYS | {"model"} | self._columns | set(MANIFEST_FIELDS)
+
     @cached_property
     def _columns(self) -> frozenset[str]:
         read = frozenset().union(*(m.columns for m in self.measures)) if self.measures else frozenset[str]()
@@ -347,7 +356,10 @@ class Scan:
         sums = "".join(score_sums(j, self.measures[j], params) for j in self.scored)
         names = params.bind_all("score", sorted({str(self.measures[j].score) for j in self.scored}))
         some = ""
-        if self.units is not None or self.nameless:
+        if self.source is not None:
+            own = f'select interaction_id from "{self.source}" where experiment_id = {params.bind("experiment", self.experiment)}'
+            some = f"\n    and t.interaction_id in ({own})"
+        elif self.units is not None or self.nameless:
             which = (
                 f"{self.unit_key} is null"
                 if self.nameless

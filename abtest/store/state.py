@@ -47,7 +47,7 @@ def shape_of(layout: Layout, as_of_us: int) -> str:
     """
     scan = layout.scan.at(
         stage_starts_us=tuple(at for at in layout.scan.stage_starts_us if at <= as_of_us),
-        as_of_us=0, max_file=0, facts=Facts(), units=None, without=None, nameless=False, since=None, wide=False,
+        as_of_us=0, max_file=0, facts=Facts(), units=None, without=None, nameless=False, since=None, wide=False, source=None,
     )  # fmt: skip
     plain = layout.sharing(scan, None)
     sql, params = plain.unit_total()
@@ -58,6 +58,15 @@ def shape_of(layout: Layout, as_of_us: int) -> str:
     ]
     parts = [sql, past, params, scan.unit, measures, layout.metrics, layout.events, sorted(layout.absence)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def known_until(store: Store, experiment: str, revision: int) -> tuple[int, int] | None:
+    """Return (file, as_of) of the kept state of an experiment, whatever it was kept for; None when there is none."""
+    row = store.connection.execute(
+        "select file_id, as_of_us from scan_state where experiment = $e and revision = $r",
+        {"e": experiment, "r": revision},
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else None
 
 
 def load(store: Store, experiment: str, revision: int, layout: Layout) -> State | None:
@@ -198,6 +207,8 @@ def rebuild(store: Store) -> dict[str, int]:
     con.execute("begin")
     try:
         con.execute("delete from scan_point")
+        con.execute("delete from version_hour")
+        con.execute("delete from version_state")
         con.execute("delete from repeated_request")
         con.execute(load_sql("load/rebuild_repeated"))
         row = con.execute("select count(*) from repeated_request").fetchone()

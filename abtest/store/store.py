@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from abtest.ingest import Format
     from abtest.records import AnyRecord
     from abtest.store.load import IngestReport
+    from abtest.store.own_calls import OwnCalls
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # DuckDB must never reach for the network, and errors of a missing extension must come at once.
@@ -43,6 +44,9 @@ class Store:
         NoDataError: `read_only`, and there is no such file.
         StoreError: not a DuckDB file, a folder, no permission.
     """
+
+    own_calls: OwnCalls | None = None
+    """The calls of some experiments, kept for the analyses that follow (`abtest.analysis.together`)."""
 
     def __init__(
         self, path: str | Path = "abtest.duckdb", *, read_only: bool = False, wait: float = _WAIT_SECONDS
@@ -95,6 +99,7 @@ class Store:
         progress: Callable[[str, int, int], None] | None = None,
         fmt: Format | None = None,
         transform: Callable[[AnyRecord], AnyRecord] | None = None,
+        formats: Callable[[AnyRecord], AnyRecord] | None = None,
         final: bool = True,
         max_expansion: float = 500.0,
         max_bytes: int = 1 << 40,
@@ -110,6 +115,7 @@ class Store:
             progress=progress,
             fmt=fmt,
             transform=transform,
+            formats=formats,
             final=final,
             max_expansion=max_expansion,
             max_bytes=max_bytes,

@@ -19,3 +19,7 @@ class Engine(Protocol):
     def keep(self, table: str, sql: str, params: Mapping[str, Any] | None = None) -> None:
         """Keep the result of a query under a name for the queries that follow, replacing an older one."""
         ...
+
+    def drop(self, *tables: str) -> None:
+        """Forget kept results; one that is not there is no error."""
+        ...

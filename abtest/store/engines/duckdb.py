@@ -30,6 +30,11 @@ class DuckDBEngine:
         """Create a temporary table from a query."""
         self._execute(f'create or replace temp table "{table}" as {sql}', params)
 
+    def drop(self, *tables: str) -> None:
+        """Drop temporary tables."""
+        for table in tables:
+            self._con.execute(f'drop table if exists temp."{table}"')
+
     def _execute(self, sql: str, params: Mapping[str, Any] | None) -> duckdb.DuckDBPyConnection:
         try:
             return self._con.execute(sql, dict(params)) if params else self._con.execute(sql)
