@@ -10,7 +10,8 @@
     ├── StoreError                 exit 40  the DuckDB file
     │   ├── StoreLockedError       exit 40  held by another process
     │   ├── StoreVersionError      exit 2   written by a newer abtest
-    │   └── UnsupportedByEngine    exit 2   what an SQL engine cannot do exactly
+    │   ├── UnsupportedByEngine    exit 2   what an SQL engine cannot do exactly
+    │   └── TooManyVersionsError   exit 40  a field that should name a version has another value in every call
     ├── LedgerError                exit 30  the decision ledger does not verify
     └── ActuatorError              exit 2   flag file, webhook or hook could not act
 
@@ -124,6 +125,12 @@ class UnsupportedByEngine(StoreError):  # noqa: N818 - the name is part of the c
 
     code = "unsupported_by_engine"
     exit_code = 2
+
+
+class TooManyVersionsError(StoreError):
+    """A field that should name a version has another value in every call."""
+
+    code = "too_many_versions"
 
 
 class LedgerError(AbtestError):

@@ -17,12 +17,16 @@ from pydantic import AwareDatetime, Field, PrivateAttr, ValidationError, field_v
 from sqlglot.expressions.core import Expr as Node
 
 from abtest.errors import SpecError, did_you_mean
-from abtest.metrics.base import Duration, Measure, MetricSpec, Name, Positive, Strict, duration_seconds, kinds, quoted
+from abtest.metrics.base import Duration, Measure, MetricSpec, Name, Positive, Strict, kinds, quoted
 from abtest.metrics.catalog import default_sentence, resolved
 from abtest.metrics.expressions import Expression, parse
 from abtest.metrics.prices import Prices, cost_tree, read_book
 from abtest.metrics.segments import Segment, check_levels, split_level
+from abtest.spec_command import CommandTarget
 from abtest.spec_errors import spec_error
+from abtest.spec_format import AnswerFormat
+from abtest.spec_policy import Freshness, Policy, check_policy
+from abtest.spec_shadow import Shadow, check_shadow
 from abtest.spec_urls import is_loopback as is_loopback  # noqa: PLC0414 - actuators ask this module
 from abtest.spec_urls import safe_url
 
@@ -149,23 +153,10 @@ class Halt(Strict):
 
     flag: FlagTarget | None = None
     webhook: Webhook | None = None
-
-
-class Freshness(Strict):
-    """How old the newest row may be, by the clock of the machine; without it only `watch` judges staleness."""
-
-    max_age: Duration
-
-    @property
-    def seconds(self) -> float:
-        """Return it in seconds."""
-        return duration_seconds(self.max_age)
-
-
-class Policy(Strict):
-    """What to do when time runs out."""
-
-    on_timeout: Literal["hold", "halt", "promote_if_harmless"] = "hold"
+    command: CommandTarget | None = None
+    confirm_within: Annotated[
+        Duration, Field(description="the treatment may still have calls for so long after a halt")
+    ] = "5m"
 
 
 class Experiment(Strict):
@@ -194,6 +185,8 @@ class Experiment(Strict):
     halt: Halt = Halt()
     policy: Policy = Policy()
     freshness: Freshness | None = None
+    format: AnswerFormat | None = None
+    shadow: Shadow = Shadow()
 
     _folder: Path = PrivateAttr(default_factory=Path)
     _derived: Mapping[str, Node] = PrivateAttr(default_factory=dict)
@@ -237,6 +230,8 @@ class Experiment(Strict):
             segment.expression(self._derived)
         for metric in self.guardrails:
             check_levels(metric, self.segments)
+        check_policy(self.policy, self.freshness, self.guardrails, shadow=any(s.stage == "shadow" for s in self.ramp))
+        check_shadow(self.shadow, self.metrics)
         return self
 
     # -- derived -------------------------------------------------------------------------------------------------
@@ -311,6 +306,8 @@ class Experiment(Strict):
             exclude={
                 "description": True,
                 "halt": True,
+                "format": True,
+                "shadow": True,
                 "prices": {"file": True, "sha256": True, "model": {"__all__": {"source"}}},
             },
         )
@@ -323,6 +320,7 @@ class Experiment(Strict):
                 del metric["mature_after"]
             if metric["guardrail"] and not metric["guardrail"]["segments"]:
                 del metric["guardrail"]["segments"]
+        data["policy"] = self.policy.hashed()
         guarded = [s for s in self.segments if self.guarded_levels(s.key)]
         del data["segments"]  # what is only looked at decides nothing
         return {**data, "segments": [{"name": s.key, "by": s.by} for s in guarded]} if guarded else data

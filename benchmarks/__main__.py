@@ -19,6 +19,7 @@ PARTS = {
     "tick": "benchmarks.nightly.tick",
     "decide": "benchmarks.nightly.one_shot",
     "profile": "benchmarks.nightly.profile",
+    "versions": "benchmarks.versions",
 }
 """Part -> module with `run(options) -> str`. A new benchmark is one new file and one line here."""
 

@@ -13,9 +13,12 @@ from abtest.cli.common import DEFAULT_DB, DbOption, JsonOption, emit, note, open
 if TYPE_CHECKING:
     from abtest.errors import AbtestError
     from abtest.ingest import Format
+    from abtest.ingest.format_schema import FormatChecks
     from abtest.store.load_report import IngestReport
     from abtest.store.privacy import Privacy
 
+LARGE_LOAD = 100_000
+"""Records from which on a load counts its versions at once, so that `abtest versions` is quick for whoever asks first."""
 MapOption = Annotated[
     Path | None,
     typer.Option("--map", help="Read the logs as this file (TOML) says.", metavar="FILE", show_default=False),
@@ -27,6 +30,15 @@ HashUnitsOption = Annotated[
     bool, typer.Option("--hash-units", help="Store unit ids as keyed hashes; the key is in ABTEST_UNIT_KEY.")
 ]
 HashSessionsOption = Annotated[bool, typer.Option("--hash-sessions", help="Hash session ids too.")]
+FormatSchemaOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format-schema",
+        help="Check answers against this JSON Schema where the log does not say format_ok; may be given several times.",
+        metavar="[SURFACE=]FILE",
+        show_default=False,
+    ),
+]
 KeepTextOption = Annotated[bool, typer.Option("--keep-text", help="Keep prompts and answers too (off by default).")]
 
 
@@ -44,6 +56,7 @@ def ingest(
     redact: RedactOption = False,
     hash_units: HashUnitsOption = False,
     hash_sessions: HashSessionsOption = False,
+    format_schema: FormatSchemaOption = None,
     max_expansion: Annotated[
         float, typer.Option("--max-expansion", min=1, help="Refuse a packed file that grows by more than this factor.")
     ] = 500.0,
@@ -61,6 +74,7 @@ def ingest(
     options: dict[str, Any] = {
         "source": source, "fmt": mapped(map_file, source), "keep_text": keep_text, "max_expansion": max_expansion,
         "transform": transform(redact=redact, keep_text=keep_text, hash_units=hash_units, hash_sessions=hash_sessions),
+        "formats": formats(format_schema),
     }  # fmt: skip
     if follow:
         return _follow(paths, db, options, every, max_ticks, as_json=as_json)
@@ -68,6 +82,10 @@ def ingest(
         _refuse("--max-ticks goes with --follow", "add --follow")
     with open_store(db) as store, progress_bar(as_json) as bar:
         report = store.ingest(*paths, progress=bar, **options)
+        if report.inserted >= LARGE_LOAD:
+            from abtest.lineage.seen import refresh
+
+            refresh(store)
     if as_json:
         emit(report.to_dict())
     else:
@@ -98,6 +116,15 @@ def transform(*, redact: bool, keep_text: bool, hash_units: bool, hash_sessions:
     if hash_sessions and not hash_units:
         _refuse("--hash-sessions goes with --hash-units", "add --hash-units")
     return privacy(redact=redact, hash_units=hash_units, hash_sessions=hash_sessions)
+
+
+def formats(given: list[str] | None) -> FormatChecks | None:
+    """Return what fills `format_ok` of the records on their way in."""
+    if not given:
+        return None
+    from abtest.ingest.format_schema import format_checks
+
+    return format_checks(given)
 
 
 def _refuse(message: str, hint: str) -> None:

@@ -1,7 +1,9 @@
-"""analyze, decide, status, override, verify."""
+"""analyze, decide, status, override."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +22,7 @@ from abtest.cli.common import (
     moment,
     say,
 )
+from abtest.errors import AbtestError
 
 if TYPE_CHECKING:
     from abtest.results import Analysis, Decision
@@ -36,16 +39,18 @@ def analyze(
     Example: abtest analyze experiment.toml --as-of 2026-11-20T12:00:00Z
     """
     from abtest.analysis.analyze import analyze as run
-    from abtest.rollout.decide import allocation_history
+    from abtest.analysis.together import together
+    from abtest.rollout.decide import allocation_history, evidence_until
     from abtest.store import ledger
 
     experiments = [load_spec(path) for path in specs]
     cut = moment(as_of)
     results: list[Analysis] = []
     with existing_store(db) as store:
-        for e in experiments:
+        for e in together(store, experiments, as_of_us=cut, series=True):
             past = ledger.entries(store.connection, experiment=e.id, revision=e.revision)
-            results.append(run(store, e, as_of_us=cut, history=allocation_history(past)))
+            until = cut if cut is not None else evidence_until(store, past, time.time_ns() // 1000)
+            results.append(run(store, e, as_of_us=until, history=allocation_history(past)))
     if as_json:
         emit(_one_or_many([r.to_dict() for r in results], "abtest.analyses/1", "analyses"))
     else:
@@ -68,51 +73,59 @@ def decide(
 
     Example: abtest decide experiment.toml --dry-run
     """
+    from abtest.analysis.together import together
+    from abtest.cli.release import print_decision, release_findings
     from abtest.rollout.decide import decide as run
+    from abtest.rollout.deliver import take_due, tell_closed
 
     experiments = [load_spec(path) for path in specs]
     cut = moment(as_of)
+    decisions: list[Decision] = []
+    problem: AbtestError | None = None
     with existing_store(db) as store:
-        decisions = [run(store, e, as_of_us=cut, dry_run=dry_run) for e in experiments]
+        for e in together(store, experiments, as_of_us=cut):
+            try:
+                decisions.append(run(store, e, as_of_us=cut, dry_run=dry_run, findings=release_findings, deliver=False))
+            except AbtestError as error:  # a flag that could not be changed: somebody is told all the more
+                problem = error
+                break
+        due = [] if dry_run else take_due(store, experiments)
+    # Told while the store is closed: a receiver that hangs keeps nobody out.
+    decisions = list(tell_closed(db, due, experiments, decisions))
+    if problem is not None:
+        raise problem
     if as_json:
         emit(_one_or_many([d.to_dict() for d in decisions], "abtest.decisions/1", "decisions"))
     else:
         for decision in decisions:
-            _print_decision(decision)
+            print_decision(decision)
     return 0 if exit_zero else max(d.exit_code for d in decisions)
 
 
-def status(db: DbOption = DEFAULT_DB, as_json: JsonOption = False) -> int:
-    """Show every experiment: stage, last decision, since when, what it waits for.
+def status(
+    db: DbOption = DEFAULT_DB,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            "--published", help="What `watch` publishes; default: beside the store.", metavar="DIR", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Show every experiment: stage, last decision, since when, what it waits for; and whether `watch` is at work.
+
+    It answers while the store is busy, too, from what `watch` published last.
 
     Example: abtest status
     """
-    from abtest.analysis.times import to_text
-    from abtest.display import Table, format_time
-    from abtest.store import ledger
+    from abtest.cli.status import print_status, status_of
 
-    with existing_store(db) as store:
-        entries = ledger.entries(store.connection, kind="decision")
-    latest: dict[tuple[str, int], dict[str, Any]] = {}
-    for e in entries:
-        known = latest.get((e.experiment, e.revision))
-        same = known is not None and known["decision"] == e.body["decision"] and known["reason"] == e.body["reason"]
-        latest[e.experiment, e.revision] = {
-            "experiment": e.experiment, "revision": e.revision, "stage": e.body["stage"], "decision": e.body["decision"],
-            "reason": e.body["reason"], "summary": e.body["summary"], "as_of": e.body["as_of"], "decision_id": e.decision_id,
-            "since": known["since"] if same and known else to_text(e.recorded_us),
-        }  # fmt: skip
-    rows = [latest[key] for key in sorted(latest)]
+    found = status_of(db, published)
     if as_json:
-        emit({"schema": "abtest.status/1", "experiments": rows})
-    elif rows:
-        table = [
-            [r["experiment"], r["revision"], r["decision"].upper(), format_time(r["since"]), r["summary"]] for r in rows
-        ]
-        say(Table(("experiment", "revision", "decision", "since", "why"), table).to_text())
+        emit(found)
     else:
-        say("nothing was decided yet: `abtest decide SPEC`")
-    return 0 if rows else 40
+        print_status(found)
+    return 0 if found["experiments"] else 40
 
 
 def override(
@@ -146,25 +159,9 @@ def override(
     return 0
 
 
-def verify(db: DbOption = DEFAULT_DB, as_json: JsonOption = False) -> int:
-    """Check that nobody changed the decision ledger: its hash chain, from the first entry to the last.
-
-    Example: abtest verify
-    """
-    from abtest.store import ledger
-
-    with existing_store(db) as store:
-        count = ledger.verify(store.connection)
-    if as_json:
-        emit({"schema": "abtest.verify/1", "entries": count, "ok": True})
-    else:
-        say(f"the ledger is whole: {count} entries")
-    return 0
-
-
 def add(app: typer.Typer) -> None:
     """Add this group's commands."""
-    for command in (analyze, decide, status, override, verify):
+    for command in (analyze, decide, status, override):
         app.command()(command)
 
 
@@ -193,13 +190,3 @@ def _print_analysis(analysis: Analysis) -> None:
     say()
     for line in analysis.notes:
         say(f"- {line}")
-
-
-def _print_decision(decision: Decision) -> None:
-    say(decision.summary)
-    for finding in decision.findings:
-        if finding.message not in decision.summary:
-            say(f"  {finding.severity:8s} {finding.message}")
-    for action in decision.actions:
-        say(f"  {action.actuator}: {action.status}, {action.detail}")
-    say(f"  decision {decision.decision_id[:16]}{' (dry run, nothing was written)' if decision.dry_run else ''}")

@@ -8,7 +8,24 @@ from typing import Any
 
 import typer
 
-from abtest.cli import data, decisions, governance, metrics, quarantine, reporting, start, upkeep
+from abtest.cli import (
+    data,
+    decisions,
+    doctor,
+    governance,
+    indexes,
+    metrics,
+    planning,
+    quarantine,
+    reporting,
+    shadow,
+    start,
+    tradeoff,
+    upkeep,
+    verify,
+    versions,
+    watch,
+)
 from abtest.cli.common import emit, fail, note
 from abtest.errors import AbtestError, UsageError, nearest
 
@@ -33,7 +50,24 @@ def build() -> typer.Typer:
     ) -> None:
         del version
 
-    for group in (start, data, quarantine, decisions, reporting, metrics, governance, upkeep):
+    for group in (
+        start,
+        data,
+        planning,
+        quarantine,
+        decisions,
+        reporting,
+        shadow,
+        metrics,
+        governance,
+        indexes,
+        tradeoff,
+        upkeep,
+        doctor,
+        verify,
+        versions,
+        watch,
+    ):
         group.add(app)
     return app
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from abtest.store.store import Store
 
 
+_FOR_REPLAY = ("spec", "findings", "facts", "extra", "history")
+"""What the ledger keeps of a decision so that it can be made again; the report shows what was decided."""
+
+
 def report(
     specs: Annotated[
         list[Path] | None,
@@ -43,9 +47,7 @@ def report(
             raise NoDataError(
                 "nothing was decided in this store yet", file=str(db), hint="`abtest report SPEC` names an experiment"
             )
-        entries = [
-            entry_of(store, e, as_of_us=cut) for e in together(store, experiments, as_of_us=cut, series=True)
-        ]
+        entries = [entry_of(store, e, as_of_us=cut) for e in together(store, experiments, as_of_us=cut, series=True)]
         last = store.last_file()
     paths = write_report(entries, out, generated_from={"store": db.name, "last_file": last})
     if as_json:
@@ -66,22 +68,31 @@ def report(
 def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = None) -> Entry:
     """Return what the report says of one experiment: evidence, what it means today, and what was decided before."""
     from abtest.analysis.analyze import analyze
+    from abtest.cli.release import release_findings
+    from abtest.lineage.index_findings import index_looks
+    from abtest.lineage.release_versions import release_versions
     from abtest.report import Entry
     from abtest.results import Action
     from abtest.rollout.decide import decide_with_analysis
     from abtest.store import ledger
+    from abtest.tradeoff import latest
 
     history: list[dict[str, Any]] = [
-        {"decision_id": e.decision_id, **{k: v for k, v in e.body.items() if k not in ("spec", "findings")}}
+        {"decision_id": e.decision_id, **{k: v for k, v in e.body.items() if k not in _FOR_REPLAY}}
         for e in ledger.entries(
             store.connection, experiment=experiment.id, revision=experiment.revision, kind="decision"
         )
     ]
+    ran = release_versions(store, experiment, as_of_us)
+    newest = store.newest_us() if as_of_us is None else as_of_us
+    looks = index_looks(store, experiment, newest, store.last_file()) if newest is not None else []
+    tradeoffs = latest(store, experiment.id)
     if len(experiment.treatments) != 1:
-        return Entry(analyze(store, experiment, as_of_us=as_of_us), None, history)
+        return Entry(analyze(store, experiment, as_of_us=as_of_us), None, history, ran, looks, tradeoffs)
     decision, analysis = decide_with_analysis(
-        store, experiment, as_of_us=as_of_us, dry_run=True, check_flag=False, series=True, segments="all"
-    )
+        store, experiment, as_of_us=as_of_us, dry_run=True, check_flag=False, series=True, segments="all",
+        findings=release_findings,
+    )  # fmt: skip
     # A report acts on nothing; what was done when this was decided is in the ledger.
     done = ledger.entries(store.connection, experiment=experiment.id, revision=experiment.revision, kind="action")
     actions = tuple(
@@ -89,7 +100,7 @@ def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = Non
         for e in done
         if e.decision_id == decision.decision_id and e.body["status"] == "done"
     )
-    return Entry(analysis, replace(decision, actions=actions), history)
+    return Entry(analysis, replace(decision, actions=actions), history, ran, looks, tradeoffs)
 
 
 def decided_experiments(store: Store) -> list[Experiment]:

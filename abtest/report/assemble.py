@@ -56,6 +56,9 @@ def _raw(entry: Entry) -> dict[str, Any]:
         "decision": entry.decision.to_dict() if entry.decision else None,
         "analysis": entry.analysis.to_dict(),
         "history": [plain(record) for record in entry.history],
+        **({"versions": entry.versions.to_dict()} if entry.versions else {}),
+        **({"looks": [plain(look) for look in entry.looks]} if entry.looks else {}),
+        **({"tradeoffs": [plain(found) for found in entry.tradeoffs]} if entry.tradeoffs else {}),
     }
 
 

@@ -35,12 +35,16 @@ class Context:
         decision: `abtest.decision/1`, or None when nothing was decided.
         history: Earlier decisions of this revision, oldest first, without the current one.
         older: Earlier decisions of other revisions, oldest first.
+        versions: What the arms ran, or None when nobody looked.
+        looks: Recorded looks at its indexes.
+        tradeoffs: Recorded tradeoffs about it.
     """
 
     def __init__(self, entry: Entry) -> None:
         """Turn results into tidy dicts and sort the history by time."""
         self.analysis: dict[str, Any] = tidy(entry.analysis.to_dict())
         self.decision: dict[str, Any] | None = tidy(entry.decision.to_dict()) if entry.decision else None
+        self.versions: dict[str, Any] | None = tidy(entry.versions.to_dict()) if entry.versions else None
         current = (self.decision or {}).get("decision_id")
         records: list[dict[str, Any]] = [tidy(plain(record)) for record in entry.history]
         records = [r for r in records if r.get("decision")]
@@ -49,6 +53,8 @@ class Context:
         records.sort(key=lambda r: str(r.get("as_of") or ""))
         revision = self.analysis["revision"]
         self.history = [r for r in records if r.get("revision", revision) == revision]
+        self.looks: list[dict[str, Any]] = [tidy(plain(look)) for look in entry.looks]
+        self.tradeoffs: list[dict[str, Any]] = [tidy(plain(found)) for found in entry.tradeoffs]
         self.older = [r for r in records if r.get("revision", revision) != revision]
 
     # --- metrics ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from abtest.display import Table
 from abtest.results import Analysis, Decision
 
 if TYPE_CHECKING:
+    from abtest.lineage.release_versions import ReleaseVersions
     from abtest.report.context import Context
 
 
@@ -26,11 +27,17 @@ class Entry:
         analysis: The measured evidence.
         decision: What was decided on it; None when nothing was decided yet.
         history: Earlier decisions as dicts (`abtest.decision/1`, or a part of it), in any order; `decision` may be one.
+        versions: What its arms ran (`abtest.lineage.release_versions`); None when nobody looked.
+        looks: Recorded looks at its indexes (`abtest.lineage.index_findings.index_looks`).
+        tradeoffs: Recorded tradeoffs about it (`abtest.tradeoff.latest`).
     """
 
     analysis: Analysis
     decision: Decision | None = None
     history: Sequence[Mapping[str, Any]] = ()
+    versions: ReleaseVersions | None = None
+    looks: Sequence[Mapping[str, Any]] = ()
+    tradeoffs: Sequence[Mapping[str, Any]] = ()
 
 
 # --- blocks ---------------------------------------------------------------------------------------------------------

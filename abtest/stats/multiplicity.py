@@ -1,4 +1,4 @@
-"""Many tests at once: adjusted p-values, e-BH, weighted budgets, and the rules for safe, halt and ship.
+"""Many tests at once: adjusted p-values, e-BH, weighted budgets, and the rule for shipping.
 
 A p-value that could not be computed is None: it counts as one of the tests and is never rejected.
 """
@@ -171,25 +171,6 @@ def split_budget(total: float, weights: Mapping[str, float]) -> dict[str, float]
     while shares and math.fsum(shares.values()) > total:
         shares = {name: math.nextafter(share, 0.0) for name, share in shares.items()}
     return shares
-
-
-def guardrail_verdict(lower: float | None, upper: float | None, margin: float) -> VerdictName:
-    """Return what the bounds of a harm say about its margin; larger harm is worse.
-
-    Args:
-        lower: Lower bound of the harm at the guardrail's share of the halt budget; None when unknown.
-        upper: Upper bound of the harm at alpha; None when unknown.
-        margin: The largest harm that is accepted.
-
-    Returns:
-        "harm" when the lower bound is past the margin, "safe" when the upper bound is within it, "unknown" when
-        neither bound exists, else "inconclusive". An unknown bound never makes a guardrail safe.
-    """
-    if lower is not None and lower > margin:
-        return "harm"
-    if upper is not None and upper <= margin:
-        return "safe"
-    return "unknown" if lower is None and upper is None else "inconclusive"
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def load(
     progress: Progress | None = None,
     fmt: Format | None = None,
     transform: Transform | None = None,
+    formats: Transform | None = None,
     final: bool = True,
     max_expansion: float = MAX_EXPANSION,
     max_bytes: int = MAX_BYTES,
@@ -76,6 +77,7 @@ def load(
         progress: Called with (file, bytes done, bytes in all), on the file as it lies on disk.
         fmt: A format of the caller's own; `source` does not count then.
         transform: Applied to every valid record before it is stored.
+        formats: Applied before that, while the answers are there: fills `format_ok` (`abtest.ingest.format_schema`).
         final: The files are finished: a last record that is not whole is quarantined as truncated (and taken later, if
             it is completed after all). False for files that are being written: it waits until the file was not changed
             for five minutes, and so does a file that cannot be read yet.
@@ -95,7 +97,7 @@ def load(
     if source != "auto" and fmt is None:
         get(source)
     check(con, transform)
-    options = Options(source, fmt, transform, keep_text, final, Limits(max_expansion, max_bytes), progress)
+    options = Options(source, fmt, transform, keep_text, final, Limits(max_expansion, max_bytes), progress, formats)
     with limited(con), scratch() as folder, Workers() as workers:
         spool = Spool(folder)
         rounds = Rounds(con, spool, workers, keep_text)
@@ -126,6 +128,12 @@ class Options:
     final: bool = True
     limits: Limits = field(default_factory=Limits)
     progress: Progress | None = None
+    formats: Transform | None = None
+
+    @property
+    def as_they_are(self) -> bool:
+        """Whether records go in as the log has them."""
+        return self.transform is None and self.formats is None
 
 
 class _Loader:
@@ -261,7 +269,7 @@ class _Loader:
         count = FileCount(file.key, self._next_id, source=fmt.name, container=container.name)
         if after:
             count.parent, count.root, count.start_byte = after.file_id, after.root, after.end
-        direct = is_usual and isinstance(container, Lines) and fmt.is_native and self._options.transform is None
+        direct = is_usual and isinstance(container, Lines) and fmt.is_native and self._options.as_they_are
         is_large = expected_bytes(file, reading.start) >= LARGE_BYTES
         return self._take_new(file, container, reading, fmt, count, after, is_fast=direct and is_large)
 
@@ -348,17 +356,17 @@ class _Loader:
         self, items: Iterable[Item], fmt: Format, text: bytes, number: int, offset: int, count: FileCount
     ) -> None:
         """Sort what a text held: records and rejects into the spool, ignored ones into the count."""
-        transform = self._options.transform
+        transform, formats = self._options.transform, self._options.formats
         for item in items:
             if isinstance(item, Reject):
                 self._spool.reject(hidden(item, transform))
                 count.reasons[item.code] += 1
             elif isinstance(item, Ignored):
                 count.ignored += item.count
-            elif transform is None:
-                self._spool.add(item, number, offset, text if fmt.is_native else None)
             else:
-                self._spool.add(transform(item), number, offset, None)
+                record = formats(item) if formats else item
+                as_logged = fmt.is_native and transform is None and record is item
+                self._spool.add(transform(record) if transform else record, number, offset, text if as_logged else None)
 
 
 def _newest_id(con: duckdb.DuckDBPyConnection) -> int:

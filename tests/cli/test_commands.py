@@ -41,7 +41,7 @@ def test_a_regression_is_halted_named_and_acted_upon(simulated, capsys):
     harmed = [f["metric"] for f in data["findings"] if f["code"] == "harm"]
     assert harmed == ["refusal_rate"]
     assert set(data["stage"]) >= {"index", "label", "share"}
-    assert set(data["next"]) == {"eta_hours", "needs"}
+    assert set(data["next"]) == {"eta_hours", "needs", "stage_hours", "stage_units"}
     assert data["actions"][0]["status"] == "done"
     assert weights(logs.flags) == {"candidate": 0, "baseline": 100}
     after = json.loads(logs.flags.read_text())

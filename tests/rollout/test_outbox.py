@@ -16,7 +16,7 @@ import pytest
 
 from abtest.errors import ActuatorError
 from abtest.results import Decision, MetricResult, SeriesPoint, Stage
-from abtest.rollout import outbox
+from abtest.rollout import deliver, outbox
 from abtest.rollout.actuators.flagd import FlagdFile
 from abtest.rollout.decide import decide, override
 from abtest.spec import Experiment
@@ -35,7 +35,7 @@ METRIC = MetricResult(
 @pytest.fixture(autouse=True)
 def secret(monkeypatch):
     monkeypatch.setenv(SECRET_ENV, SECRET)
-    monkeypatch.setattr(outbox, "_SECOND_TRY_AFTER", 0.02)
+    monkeypatch.setattr(deliver, "_SECOND_TRY_AFTER", 0.02)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def record(store, url, decision):
             decision_id=decision.decision_id,
         )  # fmt: skip
         outbox.enqueue(store, spec, decision, past)
-    return outbox.tell(store, spec, decision, past)
+    return deliver.tell(store, spec, decision, past)
 
 
 def ids(receiver):
@@ -171,18 +171,18 @@ def test_a_receiver_that_fails_is_asked_again_later_under_the_same_id(store, clo
         assert action.status == "failed"
         assert "was not told: 2 attempts, the last: answered 500 Internal Server Error" in action.detail
         assert "the next `abtest decide` tries again, not before 20" in action.detail
-        assert outbox.deliver_due(store) == ()
+        assert deliver.deliver_due(store) == ()
         assert len(receiver.got) == 2, "asked before its time"
         clock.ahead += 11
-        assert outbox.deliver_due(store) == ()
+        assert deliver.deliver_due(store) == ()
         assert len(receiver.got) == 4
         (message,) = outbox.waiting(store)
         assert (message.attempts, message.problem) == (4, "answered 404 Not Found")
         clock.ahead += 41
-        assert outbox.deliver_due(store) == ("msg_" + "a" * 40,)
+        assert deliver.deliver_due(store) == ("msg_" + "a" * 40,)
         assert len(receiver.got) == 5
         clock.ahead += 86_400
-        assert outbox.deliver_due(store) == ()
+        assert deliver.deliver_due(store) == ()
     assert set(ids(receiver)) == {"msg_" + "a" * 40}
     assert {got.body for got in receiver.got} == {receiver.got[0].body}
     assert all(got.is_signed_by(SECRET_BYTES) for got in receiver.got)
@@ -204,21 +204,21 @@ def test_retry_after_is_honoured(store, clock, status):
     with running((status, {"retry-after": "1800"}), 200) as receiver:
         assert record(store, receiver.url, made())[0].status == "failed"
         clock.ahead += 1700
-        assert outbox.deliver_due(store) == ()
+        assert deliver.deliver_due(store) == ()
         assert len(receiver.got) == 1
         clock.ahead += 101
-        assert len(outbox.deliver_due(store)) == 1
+        assert len(deliver.deliver_due(store)) == 1
     assert len(receiver.got) == 2
 
 
 def test_a_receiver_that_hangs_costs_no_more_than_the_round(store, monkeypatch):
-    monkeypatch.setattr(outbox, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(deliver, "TIMEOUT_SECONDS", 0.5)
     with running("hang") as receiver:
         started = time.monotonic()
         spec = experiment(receiver.url)
         with outbox.atomic(store.connection):
             outbox.enqueue(store, spec, made(), ())
-        assert outbox.deliver_due(store, seconds=0.9) == ()
+        assert deliver.deliver_due(store, seconds=0.9) == ()
         took = time.monotonic() - started
     assert 0.8 < took < 1.5
     assert len(receiver.got) == 2
@@ -226,20 +226,20 @@ def test_a_receiver_that_hangs_costs_no_more_than_the_round(store, monkeypatch):
     assert message.problem.startswith("no answer within 0.3")
 
 
-def test_the_limits_keep_a_decide_under_eight_seconds():
-    assert outbox.TIMEOUT_SECONDS == 5
-    assert outbox.LONGEST_SECONDS == 8
+def test_the_limits_of_a_round():
+    assert (deliver.TIMEOUT_SECONDS, deliver.LONGEST_SECONDS) == (5, 8)
+    assert deliver.OPEN_SECONDS <= 2, "who holds the store open keeps everybody out"
 
 
 def test_a_receiver_that_restarts_gets_it(store, clock):
     with running(500) as before:
         assert record(store, before.url, made())[0].status == "failed"
     clock.ahead += 3600
-    assert outbox.deliver_due(store) == ()
+    assert deliver.deliver_due(store) == ()
     assert outbox.waiting(store)[0].problem == "Connection refused"
     clock.ahead += 3600
     with running(port=before.port) as after:
-        assert len(outbox.deliver_due(store)) == 1
+        assert len(deliver.deliver_due(store)) == 1
     assert ids(after) == ids(before)[:1]
 
 
@@ -249,7 +249,7 @@ def test_410_disables_the_address_until_another_one_is_given(store, clock):
         assert (action.status, len(receiver.got)) == ("failed", 1)
         assert "answered 410 Gone: it is not told any more" in action.detail
         clock.ahead += 86_400
-        outbox.deliver_due(store)
+        deliver.deliver_due(store)
         assert record(store, receiver.url, made(name="another", ident="b"))[0].status == "failed"
         assert len(receiver.got) == 1, "asked again after 410"
         (entry,) = ledger.entries(store.connection, kind="action")
@@ -258,7 +258,7 @@ def test_410_disables_the_address_until_another_one_is_given(store, clock):
         assert ids(other) == ["msg_" + "a" * 40]
         receiver.answers[:] = [200]
         outbox.enable(store, receiver.url)
-        assert outbox.deliver_due(store) == ("msg_" + "b" * 40,)
+        assert deliver.deliver_due(store) == ("msg_" + "b" * 40,)
 
 
 def test_a_changed_address_or_secret_goes_out_at_once(store, monkeypatch):
@@ -291,7 +291,7 @@ def test_a_dead_address_is_asked_for_one_message_a_round_and_holds_up_no_other(s
         outbox.enqueue(store, spec, made(name="mine", ident="m"), ())
         clock.ahead += 3600
         before = len(dead.got)
-        assert outbox.deliver_due(store, first="mine") == ("msg_" + "m" * 40,)
+        assert deliver.deliver_due(store, first="mine") == ("msg_" + "m" * 40,)
         assert len(dead.got) == before + 2
         assert len(outbox.waiting(store)) == 3
 
@@ -300,7 +300,7 @@ def test_a_dead_address_is_asked_for_one_message_a_round_and_holds_up_no_other(s
 
 
 def test_the_ledger_and_the_outbox_are_written_together_or_not_at_all(store, monkeypatch):
-    monkeypatch.setattr(outbox, "_body", lambda _: 1 / 0)
+    monkeypatch.setattr(outbox, "_body", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         record(store, "https://a.example", made())
     assert ledger.entries(store.connection) == []
@@ -314,7 +314,7 @@ def run_and_die(script, patch):
     """Run a script in a process of its own that is killed where `patch` would be called."""
     text = f"""
         import os, signal
-        from abtest.rollout import outbox
+        from abtest.rollout import deliver, outbox
         {patch} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -329,12 +329,12 @@ def test_killed_between_delivery_and_the_note_of_it(tmp_path):
         with Store(tmp_path / "s.duckdb") as store, outbox.atomic(store.connection):
             outbox.enqueue(store, experiment(receiver.url), made(), ())
         run_and_die(
-            f"from abtest.store.store import Store\noutbox.deliver_due(Store({str(tmp_path / 's.duckdb')!r}))",
-            "outbox._note",
+            f"from abtest.store.store import Store\ndeliver.deliver_due(Store({str(tmp_path / 's.duckdb')!r}))",
+            "outbox.note",
         )
         with Store(tmp_path / "s.duckdb") as store:
-            assert outbox.deliver_due(store) == ("msg_" + "a" * 40,)
-            assert outbox.deliver_due(store) == ()
+            assert deliver.deliver_due(store) == ("msg_" + "a" * 40,)
+            assert deliver.deliver_due(store) == ()
     assert ids(receiver) == ["msg_" + "a" * 40] * 2
     assert receiver.got[0].body == receiver.got[1].body
 
@@ -371,7 +371,7 @@ def test_decide_is_killed_before_it_tells_and_the_next_one_does(halting):
             assert ledger.entries(store.connection, kind="decision") == []
         run_and_die(
             f"from abtest.cli.main import run\nrun(['decide', {str(logs.spec)!r}, '--db', {str(logs.db)!r}])",
-            "outbox.deliver_due",
+            "deliver.take_due",
         )
         assert receiver.got == []
         with logs.store() as store:

@@ -12,7 +12,6 @@ from abtest.stats.multiplicity import (
     adjust,
     benjamini_hochberg,
     e_bh,
-    guardrail_verdict,
     holm,
     planned_power,
     ship_rule,
@@ -82,23 +81,6 @@ def test_budget_is_spent_once_and_by_weight(total, weights):
     assert math.fsum(shares.values()) == pytest.approx(total)
     first = next(iter(weights))
     assert shares[first] == pytest.approx(total * weights[first] / math.fsum(weights.values()))
-
-
-@pytest.mark.parametrize(
-    ("lower", "upper", "verdict"),
-    [
-        (0.02, 0.05, "harm"),
-        (-0.02, 0.005, "safe"),
-        (-0.02, 0.05, "inconclusive"),
-        (None, None, "unknown"),
-        (None, 0.005, "safe"),
-        (-0.5, None, "inconclusive"),
-        (0.01, 0.02, "inconclusive"),
-        (0.0, 0.01, "safe"),
-    ],
-)
-def test_guardrail_verdict(lower, upper, verdict):
-    assert guardrail_verdict(lower, upper, 0.01) == verdict
 
 
 def test_ship_needs_everything_at_once():

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from abtest.analysis.read import scan_of, strata_of
+from abtest.analysis.resample import Before, past_query, unit_query
+from abtest.analysis.resample_columns import Columns, Thresholds
 from abtest.analysis.segment_read import _merged
+from abtest.lineage import seen, signals
+from abtest.lineage.diff import text_query
+from abtest.lineage.index_findings import arms_query
+from abtest.lineage.index_versions import usage_query
+from abtest.metrics.expressions import parse
+from abtest.rollout import confirm
 from abtest.spec import Experiment
-from abtest.store import state
+from abtest.store import own_calls, state
 from abtest.store.moments import Layout
 from abtest.store.query import HOUR_US, Facts, Query, Scan, fill
+from abtest.store.shadow import PairMeasure, ShadowQueries
+from abtest.tradeoff.read import MONEY, Reader, metric_tasks, money_tasks
+from abtest.tradeoff_spec import TradeoffSpec
 
 METRICS: list[dict[str, Any]] = [
     {"name": "refusal_rate", "kind": "proportion", "event": "refused", "better": "lower",
@@ -66,7 +77,7 @@ def scan(*, facts: Facts | None = None, derive_arms: bool = False, **changes: An
     """Return the scan of the sample spec; keys that are None are left out of it."""
     data = {k: v for k, v in {**SPEC, **changes}.items() if v is not None}
     experiment = Experiment.from_dict(data)
-    made = scan_of(experiment, strata_of(experiment, AS_OF, ()), as_of_us=AS_OF, max_file=7, derive_arms=derive_arms)
+    made = scan_of(experiment, strata_of(experiment, AS_OF, ()), as_of_us=AS_OF, max_file=7).at(derive_arms=derive_arms)
     limits = LIMITS if len(experiment.metrics) == len(METRICS) else {}
     return made.at(facts=facts or Facts(), limits=limits)
 
@@ -81,6 +92,11 @@ def _small_tables(layout: Layout) -> Iterator[tuple[str, Sample]]:
     yield "facts", Sample((fill("facts"), {"experiment": each.experiment, "max_file": 7, "as_of": AS_OF}))
     yield "newest", Sample((fill("newest"), {}))
     yield "arms_in_logs", Sample(each.arms_in_logs())
+    others = [(scan(id=name, facts=NOTHING), since) for name, since in (("a", None), ("b", (3, AS_OF)), ("c", None))]
+    columns = frozenset().union(*(other.needed for other, _ in others))
+    yield "own_calls", Sample(own_calls.own_calls(others, columns), ("own_calls",))
+    yield "own_calls_alone", Sample(own_calls.own_calls([(scan(), None)], scan().needed), ("own_calls_alone",))
+    yield "own_sizes", Sample(own_calls.sizes_query([other for other, _ in others]))
     yield "assigned_of_some", Sample(each.at(units="some").assigned(), ("assigned",))
     yield "assigned", Sample(each.assigned(), ("assigned",))
     yield "scored_of_some", Sample(each.at(units="some").score_table(), ("scored",))
@@ -205,6 +221,165 @@ def _segments(layout: Layout) -> Iterator[tuple[str, Sample]]:
     yield "segment_units", Sample((fill("segment_units"), {}))
 
 
+class _Nowhere:
+    """Stands for a store in which nothing was logged: what a reader asks of it is of no interest here."""
+
+    read_only = True
+
+    @property
+    def engine(self) -> _Nowhere:
+        return self
+
+    def keep(self, *_: Any) -> None:
+        pass
+
+    def rows(self, sql: str, params: Any = None) -> list[dict[str, Any]]:
+        return [{"n": 0} if "named" in sql else {"assignments": 1, "scores": 1, "repeated": 1, "twins": 1}]
+
+
+def _tradeoff() -> Iterator[tuple[str, Sample]]:
+    """Yield what `abtest tradeoff` asks: requests, how they were compared, sums of both sides, what stands beside."""
+    keys = (
+        "name",
+        "kind",
+        "event",
+        "value",
+        "better",
+        "score",
+        "scorer_kind",
+        "absent",
+        "numerator",
+        "denominator",
+        "q",
+    )
+    metrics = [
+        {k: m[k] for k in keys if k in m}
+        for m in (*METRICS, *JUDGED)
+        if m["name"] not in ("requests", "valid", "solved")
+    ]
+    for metric in metrics:
+        metric.pop("per", None)
+    spec = TradeoffSpec.from_dict({
+        "id": "sonnet-swap", "baseline": "baseline", "unit": "session",
+        "arms": {"baseline": {"model": "gpt"}, "candidate": {"model": "sonnet", "technique": "fine_tune"}},
+        "metrics": [{"name": "done", "kind": "proportion", "event": "format_ok AND NOT is_error", "better": "higher"}, *metrics],
+        "quality": {"metric": "done", "margin": {"points": 0.02}}, "latency": {"metric": "latency_p99", "budget": 900.0},
+        "population": {"where": "surface = 'support'", "failed_calls": "free"}, "segments": [{"by": "surface"}],
+        "prices": {"model": [{"name": "gpt", "since": "2026-01-01", "input": 2.5, "cached_input": 1.25, "output": 10.0}]},
+    })  # fmt: skip
+    reader = Reader(_Nowhere(), spec, as_of_us=AS_OF, max_file=7)  # type: ignore[arg-type]
+    yield "tradeoff_scored", Sample(reader.scan.score_table(), ("scored",))
+    yield "tradeoff_request", Sample(reader.request(), ("tradeoff_request",))
+    yield "tradeoff_crossed", Sample(reader.query("tradeoff_crossed", arms=reader.arms), ("tradeoff_crossed",))
+    yield "tradeoff_design", Sample(reader.query("tradeoff_design", arms=reader.arms))
+    told = {"told": "y0", "succeeded": "x0"}
+    yield "tradeoff_category", Sample(reader.query("tradeoff_category", arms=reader.arms, **told))
+    yield "tradeoff_turn", Sample(reader.query("tradeoff_turn", arms=reader.arms, told="y0", valid="x0"))
+    columns = metric_tasks(0, reader.measures[0])
+    groups = {MONEY: money_tasks(0), tuple(c.name for c in columns): columns}
+    for name, mode, segment in (("paired", "paired", None), ("split", "split", None), ("all_segment", "all", 0)):
+        units, moments = reader.side_queries("candidate", groups, mode, name == "paired", segment)  # type: ignore[arg-type]
+        yield f"tradeoff_unit_{name}", Sample(units, ("tradeoff_unit",))
+        yield f"tradeoff_moment_{name}", Sample(moments)
+
+
+def _indexes(layout: Layout) -> Iterator[tuple[str, Sample]]:
+    """Yield what index-drift and the findings about indexes read."""
+    read = layout.scan.at(measures=(), extra=frozenset({"attributes"}))
+    yield "index_arms", Sample(arms_query(read))
+    bare = {"facts": NOTHING, "allocation": None, "arms": None, "population": {}}
+    yield "index_arms_bare", Sample(arms_query(scan(**bare).at(measures=(), extra=frozenset({"attributes"}))))
+    yield "index_usage", Sample(usage_query(twins=True, as_of_us=AS_OF, max_file=7, surface="support"))
+    yield "index_usage_without_twins", Sample(usage_query(twins=False, as_of_us=AS_OF, max_file=7, surface=None))
+    yield "index_checks", Sample((fill("index_checks"), {"experiment": "sonnet-swap", "as_of": AS_OF, "max_file": 7}))
+
+
+def _shadow() -> Iterator[tuple[str, Sample]]:
+    """Yield the path of the shadow stage: answers, pairs, units, and what leaves."""
+    pairs = [PairMeasure(m) for m in scan().measures]
+    pairs[5] = PairMeasure(pairs[5].measure, limits=LIMITS[5])
+    measures = [*pairs, PairMeasure(pairs[6].measure, one_sided=True)]
+    full = ShadowQueries(scan(), measures, by_manifest=True, all_turns=False)
+    bare_scan = scan(facts=NOTHING, allocation=None, arms=None, population={"per_request": "first"})
+    bare = ShadowQueries(bare_scan, measures[:3], by_manifest=False, all_turns=True)
+    for name, each in (("_bare", bare), ("", full)):
+        yield f"shadow_wanted{name}", Sample(each.wanted(), ("shadow_wanted",))
+        if not name:
+            yield "shadow_scored", Sample(each.scan.score_table(), ("scored",))
+        yield f"shadow_answer{name}", Sample(each.answers(), ("shadow_answer",))
+        yield f"shadow_side{name}", Sample(each.sides(), ("shadow_side",))
+        yield f"shadow_counts{name}", Sample(each.counts())
+        yield f"shadow_pair{name}", Sample(each.pairs(6), ("shadow_pair",))
+        yield f"shadow_unit{name}", Sample(each.units(6, AS_OF), ("shadow_unit",))
+        yield f"shadow_moments{name}", Sample(each.moments())
+        yield f"shadow_facts{name}", Sample(each.facts(6))
+        yield f"shadow_text{name}", Sample(each.text(), ("shadow_text",))
+        yield f"shadow_sessions{name}", Sample(each.sessions(0, AS_OF))
+        noise = each.noise(6)
+        assert noise is not None
+        yield f"shadow_noise{name}", Sample(noise)
+    for name, sample in (
+        ("cutoff", full.cutoff(30)), ("near", full.near()), ("agreement", full.agreement()), ("values", full.values(5, AS_OF)),
+        ("first", full.first_pairs(0, 17)), ("labels", full.labels(6, 0)), ("manifest", full.manifests()),
+        ("scores", (fill("shadow_scores"), {"as_of": AS_OF, "max_file": 7})),
+    ):  # fmt: skip
+        yield f"shadow_{name}", Sample(sample)
+
+
+def _versions() -> Iterator[tuple[str, Sample]]:
+    """Yield what `abtest versions` and its timeline read, of calls that are logged once and of doubled ones."""
+    where = parse("surface = 'it''s'", key="where", want="boolean")
+    everywhere = seen.Asked(AS_OF, 7, by=seen.PLACES, hours=True)
+    narrow = seen.Asked(AS_OF, 7, AS_OF - HOUR_US, surface="support", experiment="sonnet-swap", where=where)
+    yield "versions_count", Sample(seen.count_query(narrow, "interaction"))
+    yield "versions_doubled", Sample(seen.doubled_query(3, 7), ("version_doubled",))
+    yield "versions_count_merged", Sample(seen.count_query(everywhere, seen.merged_calls(), since=3, but_doubled=True))
+    yield "versions_past", Sample(seen.past_query(narrow, 1, 2))
+    yield "versions_past_hours", Sample(seen.past_query(everywhere, 1, 2))
+    yield "versions_text", Sample(text_query({"prompt_name": "answer", "prompt_version": "v13"}))
+    span = signals.Span(AS_OF - HOUR_US, AS_OF, 7, "support", "sonnet-swap", "baseline", where)
+    read = [s if not s.level else replace(s, threshold=900.0) for s in signals.usual_signals()]
+    calls = seen.merged_calls(("unit_id", "exposed", "operation", "surface", "is_error", "refused", "format_ok"))
+    yield "versions_level", Sample(signals.level_query(read[3], span, "interaction"))
+    yield (
+        "versions_unit_hour_merged",
+        Sample(signals.unit_hour_query(read[:1], signals.Span(0, AS_OF, 7), calls), ("version_unit_hour",)),
+    )
+    yield "versions_unit_hour", Sample(signals.unit_hour_query(read, span, "interaction"), ("version_unit_hour",))
+    yield "versions_unit_cell", Sample(signals.unit_cell_query(3))
+    yield "versions_hours", Sample(signals.hours_query(len(read)))
+    yield "versions_series", Sample(signals.series_query(read[2], span, "interaction"))
+
+
+def _calibrate() -> Iterator[tuple[str, Sample]]:
+    """Yield what a policy is replayed on: rows of units, by hour."""
+    whole = scan(allocation=None).at(wide=True)
+    before = Before(**{f.name: getattr(whole, f.name) for f in fields(whole)})
+    yield "calibrate_assigned", Sample(before.assigned(), ("assigned",))
+    yield "calibrate_scored", Sample(whole.score_table(), ("scored", "calibrate_scored"))
+    columns = Columns(whole, {5: Thresholds(900.0, 1260.0, {2.0: 700.0}, {2.0: 1.8})})
+    yield "calibrate_arrival", Sample(columns.arrivals(), ("scored",))
+    yield "calibrate_unit_session", Sample(unit_query(whole, "session"), ("calibrate_unit",))
+    yield "calibrate_unit", Sample(unit_query(whole, "user"), ("calibrate_unit",))
+    yield "calibrate_hour_calls", Sample(columns.hours(None))
+    for k, (delay, members) in enumerate(columns.groups()):
+        yield f"calibrate_hour_{k}", Sample(columns.hours(delay, members))
+    late = scan(metrics=[{**METRICS[0], "mature_after": "6h"}], arms=None, allocation=None).at(wide=True)
+    yield "calibrate_hour_mature", Sample(Columns(late, {}).hours((None, 6 * HOUR_US), [0]))
+    yield "calibrate_value", Sample(columns.values(5))
+    past = Layout(scan(metrics=COVARIATES, allocation=None))
+    yield "calibrate_unit_total", Sample(past.unit_total(), ("unit_total",))
+    yield "calibrate_history", Sample(past.history(), ("history",))
+    yield "calibrate_past", Sample((past_query([0, 3]), {}))
+
+
+def _confirm() -> Iterator[tuple[str, Sample]]:
+    """Yield what is looked at after a halt: the calls since, by arms that were told since."""
+    late = scan(allocation=None).at(measures=(), start_us=AS_OF - HOUR_US)
+    yield "confirm_assigned", Sample(confirm.assigned_query(late), ("assigned",))
+    yield "confirm", Sample(confirm.calls_query(late))
+
+
 def samples() -> dict[str, Sample]:
     """Return every query of an analysis by name, in the order of a run."""
     plain = _plain()
@@ -225,6 +400,12 @@ def samples() -> dict[str, Sample]:
     found.update(_evidence(one_stage, "_one_stage"))
     found.update(_history())
     found.update(_segments(plain))
+    found.update(_tradeoff())
+    found.update(_indexes(plain))
+    found.update(_shadow())
+    found.update(_versions())
+    found.update(_calibrate())
+    found.update(_confirm())
     return found
 
 

@@ -31,6 +31,7 @@ from abtest.rollout.actuators.base import ActuatorOutcome, HaltRequest, register
 from abtest.spec import canonical_json, is_loopback, safe_url
 
 HALTED = "abtest.experiment.halted"
+NOT_EFFECTIVE = "abtest.experiment.halt_not_effective"
 TIMEOUT_SECONDS = 5.0
 _SECRET_BYTES = (24, 64)  # what Standard Webhooks asks for
 _PREFIX = "whsec_"
@@ -123,7 +124,7 @@ class WebhookEndpoint:
         """
         if dry_run:
             return ActuatorOutcome(Action(self.name, "dry_run", self.would_tell()))
-        message = Message(message_id(request.decision_id), halted_body(request.to_dict()))
+        message = Message(message_id(request.decision_id), event_body(request.to_dict()))
         answer = self.send(message)
         if answer.outcome != "accepted":
             raise ActuatorError(f"{self.where}: {answer.detail}", key="url", hint="the receiver was not told")
@@ -211,10 +212,10 @@ def message_id(decision_id: str, time_of_halting: int = 1) -> str:
     return f"msg_{decision_id[:40].replace('.', '-')}{again}"
 
 
-def halted_body(data: dict[str, Any]) -> str:
-    """Return the JSON text of the event; the same data gives the same text but for its moment."""
+def event_body(data: dict[str, Any], kind: str = HALTED) -> str:
+    """Return the JSON text of an event; the same data gives the same text but for its moment."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return canonical_json({"type": HALTED, "timestamp": at, "data": data})
+    return canonical_json({"type": kind, "timestamp": at, "data": data})
 
 
 def sign(secret: bytes, message: Message, moment: int) -> str:

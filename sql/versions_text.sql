@@ -1,0 +1,9 @@
+-- The prompt text of the earliest call that ran a prompt and whose text was kept.
+select t.prompt_text
+from interaction_text t
+join (
+  select min(concat(lpad(cast(i.ts_us as varchar), 20, '0'), i.interaction_id)) as earliest
+  from interaction i
+  join interaction_text k on k.interaction_id = i.interaction_id
+  where k.prompt_text is not null and i.ts_us >= $start and i.ts_us <= $as_of{{ more }}
+) e on substr(e.earliest, 21) = t.interaction_id

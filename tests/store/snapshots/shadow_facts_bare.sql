@@ -1,0 +1,27 @@
+-- $common = 6
+-- What became of the requests that both answered, and how much the pairs differ: one row.
+select count(*) as matched, coalesce(sum(p.counted), 0) as pairs,
+  coalesce(sum(case when p.unit_id is null then 1 else 0 end), 0) as no_unit,
+  coalesce(sum(case when p.turn > 1 then 1 else 0 end), 0) as later_turns,
+  coalesce(sum(case when p.counted = 1 then p.treatment_seen else 0 end), 0) as treatment_seen,
+  coalesce(sum(case when p.counted = 1 and p.answers_c + p.answers_t > 2 then 1 else 0 end), 0) as repeated,
+  coalesce(sum(case when p.counted = 1 then cast(floor($common / nullif(p.answers_c, 0)) as bigint) else 0 end), 0) as inverse_c,
+  coalesce(sum(case when p.counted = 1 then cast(floor($common / nullif(p.answers_t, 0)) as bigint) else 0 end), 0) as inverse_t,
+  min(case when p.counted = 1 then p.ts_us end) as first_us, min(case when p.counted = 1 then p.seen_us end) as first_seen_us,
+  max(case when p.counted = 1 then p.seen_us end) as last_seen_us,
+  coalesce(sum(case when p.counted = 1 and p.b0 is not null then 1 else 0 end), 0) as known0,
+  coalesce(sum(case when p.counted = 1 and p.yt0 is not null then 1 else 0 end), 0) as told_t0,
+  coalesce(sum(case when p.counted = 1 and p.yc0 is not null then 1 else 0 end), 0) as told_c0,
+  cast(coalesce(sum(case when p.counted = 1 and p.a0 > p.c0 then p.a0 - p.c0 else 0 end), 0) as decimal(38,0)) as rise0,
+  cast(coalesce(sum(case when p.counted = 1 and p.c0 > p.a0 then p.c0 - p.a0 else 0 end), 0) as decimal(38,0)) as fall0,
+  coalesce(sum(case when p.counted = 1 and 2 * p.a0 >= $common and 2 * p.c0 >= $common then 1 else 0 end), 0) as both0,
+  coalesce(sum(case when p.counted = 1 and 2 * p.a0 >= $common and 2 * p.c0 < $common then 1 else 0 end), 0) as treated0,
+  coalesce(sum(case when p.counted = 1 and 2 * p.a0 < $common and 2 * p.c0 >= $common then 1 else 0 end), 0) as only0,
+  coalesce(sum(case when p.counted = 1 and 2 * p.a0 < $common and 2 * p.c0 < $common then 1 else 0 end), 0) as neither0,
+  coalesce(sum(case when p.counted = 1 and p.b1 is not null then 1 else 0 end), 0) as known1,
+  coalesce(sum(case when p.counted = 1 and p.yt1 is not null then 1 else 0 end), 0) as told_t1,
+  coalesce(sum(case when p.counted = 1 and p.yc1 is not null then 1 else 0 end), 0) as told_c1,
+  coalesce(sum(case when p.counted = 1 and p.b2 is not null then 1 else 0 end), 0) as known2,
+  coalesce(sum(case when p.counted = 1 and p.yt2 is not null then 1 else 0 end), 0) as told_t2,
+  coalesce(sum(case when p.counted = 1 and p.yc2 is not null then 1 else 0 end), 0) as told_c2
+from shadow_pair p

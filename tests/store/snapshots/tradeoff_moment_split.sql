@@ -1,0 +1,31 @@
+-- Sums and products over units: within a side, and between the two sides of a unit that has both.
+select p.side as side_a, q.side as side_b, count(*) as units,
+  cast(coalesce(sum(p.tasks), 0) as decimal(38,0)) as sum_tasks, max(p.tasks) as max_tasks,
+  cast(coalesce(sum(p.cost), 0) as decimal(38,0)) as sum_cost, max(p.cost) as max_cost,
+  cast(coalesce(sum(p.solved), 0) as decimal(38,0)) as sum_solved, max(p.solved) as max_solved,
+  cast(coalesce(sum(p.flat), 0) as decimal(38,0)) as sum_flat, max(p.flat) as max_flat,
+  cast(coalesce(sum(p.x0), 0) as decimal(38,0)) as sum_x0, max(p.x0) as max_x0,
+  cast(coalesce(sum(p.y0), 0) as decimal(38,0)) as sum_y0, max(p.y0) as max_y0,
+  cast(coalesce(sum(cast(p.tasks as decimal(38,0)) * q.tasks), 0) as decimal(38,0)) as tasks__tasks,
+  cast(coalesce(sum(cast(p.tasks as decimal(38,0)) * q.cost), 0) as decimal(38,0)) as tasks__cost,
+  cast(coalesce(sum(cast(p.tasks as decimal(38,0)) * q.solved), 0) as decimal(38,0)) as tasks__solved,
+  cast(coalesce(sum(cast(p.tasks as decimal(38,0)) * q.flat), 0) as decimal(38,0)) as tasks__flat,
+  cast(coalesce(sum(cast(p.cost as decimal(38,0)) * q.tasks), 0) as decimal(38,0)) as cost__tasks,
+  cast(coalesce(sum(cast(p.cost as decimal(38,0)) * q.cost), 0) as decimal(38,0)) as cost__cost,
+  cast(coalesce(sum(cast(p.cost as decimal(38,0)) * q.solved), 0) as decimal(38,0)) as cost__solved,
+  cast(coalesce(sum(cast(p.cost as decimal(38,0)) * q.flat), 0) as decimal(38,0)) as cost__flat,
+  cast(coalesce(sum(cast(p.solved as decimal(38,0)) * q.tasks), 0) as decimal(38,0)) as solved__tasks,
+  cast(coalesce(sum(cast(p.solved as decimal(38,0)) * q.cost), 0) as decimal(38,0)) as solved__cost,
+  cast(coalesce(sum(cast(p.solved as decimal(38,0)) * q.solved), 0) as decimal(38,0)) as solved__solved,
+  cast(coalesce(sum(cast(p.solved as decimal(38,0)) * q.flat), 0) as decimal(38,0)) as solved__flat,
+  cast(coalesce(sum(cast(p.flat as decimal(38,0)) * q.tasks), 0) as decimal(38,0)) as flat__tasks,
+  cast(coalesce(sum(cast(p.flat as decimal(38,0)) * q.cost), 0) as decimal(38,0)) as flat__cost,
+  cast(coalesce(sum(cast(p.flat as decimal(38,0)) * q.solved), 0) as decimal(38,0)) as flat__solved,
+  cast(coalesce(sum(cast(p.flat as decimal(38,0)) * q.flat), 0) as decimal(38,0)) as flat__flat,
+  cast(coalesce(sum(cast(p.x0 as decimal(38,0)) * q.x0), 0) as decimal(38,0)) as x0__x0,
+  cast(coalesce(sum(cast(p.x0 as decimal(38,0)) * q.y0), 0) as decimal(38,0)) as x0__y0,
+  cast(coalesce(sum(cast(p.y0 as decimal(38,0)) * q.x0), 0) as decimal(38,0)) as y0__x0,
+  cast(coalesce(sum(cast(p.y0 as decimal(38,0)) * q.y0), 0) as decimal(38,0)) as y0__y0
+from tradeoff_unit p
+join tradeoff_unit q on q.unit_id = p.unit_id and p.side <= q.side
+group by p.side, q.side
