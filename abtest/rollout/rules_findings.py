@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from abtest.display import format_effect, format_margin, format_share, metric_label
+from abtest.display import format_effect, format_harm, format_margin, format_share, metric_label
 from abtest.results import Analysis, Finding, MetricResult
 
 LOUD = 3.0
@@ -61,8 +61,7 @@ def _guardrail_finding(m: MetricResult) -> Finding:
     if m.verdict == "harm":
         return Finding("harm_hold", "warning", m.metric, harm_words(m))
     if m.verdict == "safe":
-        words = f"{effect_words(m)} stays below its margin of {format_margin(m.to_dict())}"
-        return Finding("safe", "info", m.metric, words)
+        return Finding("safe", "info", m.metric, safe_words(m))
     code = _GUARDRAIL_CODES.get(m.status, "cannot_compute")
     return Finding(code, "error" if code == "no_data" else "warning", m.metric, unsure_words(m))
 
@@ -88,6 +87,17 @@ def harm_words(m: MetricResult) -> str:
         events = f"{counted.get('first_events_treatment')} units of {m.treatment} had it, {counted.get('first_events_control')} of {m.control}"
         return f"{words} ({events}: more than control, at error level {format_share(m.harm_alpha)})"
     return f"{words} (at least {harm_in_margins(m):.1f} times as much)" if is_loud(m) else words
+
+
+def safe_words(m: MetricResult) -> str:
+    """Return that a guardrail is safe; with the bound that says so where the two-sided interval reaches past the margin."""
+    words = f"{effect_words(m)} stays below its margin of {format_margin(m.to_dict())}"
+    ends = (m.relative_ci_lower, m.relative_ci_upper) if m.margin_kind == "relative" else (m.ci_lower, m.ci_upper)
+    worst = ends[1] if m.better == "lower" else None if ends[0] is None else -ends[0]
+    if m.margin is None or m.harm_upper is None or (worst is not None and worst <= m.margin):
+        return words
+    most = format_harm({**m.to_dict(), "harm_lower": None})
+    return f"{words} (the harm is {most}, one-sided at {format_share(m.alpha)}; the interval is two-sided)"
 
 
 def unsure_words(m: MetricResult) -> str:
