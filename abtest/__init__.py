@@ -24,17 +24,16 @@ if TYPE_CHECKING:
     from abtest.lineage.timeline import Timeline, timeline
     from abtest.lineage.versions import Versions, versions
     from abtest.records import Assignment, Interaction, Score
+    from abtest.release import decide, release_findings, watch
     from abtest.results import Analysis, Decision, Estimate, Finding, MetricResult
     from abtest.rollout.calibrate import calibrate
     from abtest.rollout.calibrate_results import Calibration
-    from abtest.rollout.decide import decide
     from abtest.rollout.plan import plan
     from abtest.rollout.plan_assume import Assumptions
     from abtest.rollout.plan_results import Plan
     from abtest.rollout.replay import Replay, replay
     from abtest.rollout.shadow import shadow
     from abtest.rollout.shadow_results import ShadowAnalysis
-    from abtest.rollout.watch import watch
     from abtest.spec import Experiment
     from abtest.store.store import Store
     from abtest.tradeoff import tradeoff
@@ -66,23 +65,24 @@ _HOME = {
     "Versions": "abtest.lineage.versions",
     "analyze": "abtest.analysis.analyze",
     "calibrate": "abtest.rollout.calibrate",
-    "decide": "abtest.rollout.decide",
+    "decide": "abtest.release",
     "index_compare": "abtest.lineage.index_compare",
     "index_drift": "abtest.lineage.index_drift",
     "plan": "abtest.rollout.plan",
+    "release_findings": "abtest.release",
     "replay": "abtest.rollout.replay",
     "shadow": "abtest.rollout.shadow",
     "timeline": "abtest.lineage.timeline",
     "tradeoff": "abtest.tradeoff",
     "versions": "abtest.lineage.versions",
-    "watch": "abtest.rollout.watch",
+    "watch": "abtest.release",
 }
 
 __all__ = [
     "AbtestError", "Analysis", "Assignment", "Assumptions", "Calibration", "Decision", "Estimate", "Experiment",
     "Finding", "IndexCompare", "IndexDrift", "Interaction", "MetricResult", "Plan", "Replay", "Score", "ShadowAnalysis",
     "Store", "Timeline", "Tradeoff", "TradeoffSpec", "Versions", "analyze", "calibrate", "decide", "index_compare", "index_drift", "plan",
-    "replay", "shadow", "timeline", "tradeoff", "versions", "watch",
+    "release_findings", "replay", "shadow", "timeline", "tradeoff", "versions", "watch",
 ]  # fmt: skip
 
 

@@ -74,7 +74,8 @@ def decide(
     Example: abtest decide experiment.toml --dry-run
     """
     from abtest.analysis.together import together
-    from abtest.cli.release import print_decision, release_findings
+    from abtest.cli.printing import print_decision
+    from abtest.release import release_findings
     from abtest.rollout.decide import decide as run
     from abtest.rollout.deliver import take_due, tell_closed
 

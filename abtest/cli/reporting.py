@@ -68,9 +68,9 @@ def report(
 def entry_of(store: Store, experiment: Experiment, *, as_of_us: int | None = None) -> Entry:
     """Return what the report says of one experiment: evidence, what it means today, and what was decided before."""
     from abtest.analysis.analyze import analyze
-    from abtest.cli.release import release_findings
     from abtest.lineage.index_findings import index_looks
     from abtest.lineage.release_versions import release_versions
+    from abtest.release import release_findings
     from abtest.report import Entry
     from abtest.results import Action
     from abtest.rollout.decide import decide_with_analysis

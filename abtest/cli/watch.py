@@ -78,7 +78,7 @@ def watch(
 
     Example: abtest watch experiment.toml --logs /var/log/llm --every 10s
     """
-    from abtest.cli.release import release_findings
+    from abtest.release import release_findings
     from abtest.rollout.watch import watch as run
     from abtest.store.follow import stop_on_signals
 

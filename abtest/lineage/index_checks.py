@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from abtest.errors import UsageError
-from abtest.lineage.index_results import IndexCompare, IndexDrift
 from abtest.store.query import fill
 from abtest.store.store import Store
+
+if TYPE_CHECKING:
+    from abtest.lineage.index_results import IndexCompare, IndexDrift
 
 _KINDS = {"abtest.index_drift/1": "drift", "abtest.index_compare/1": "compare"}
 

@@ -12,15 +12,25 @@ The module can be called: `abtest.tradeoff(store, spec)` is `abtest.tradeoff.tra
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+# Every decision asks for recorded tradeoffs, so this much is light; the rest is loaded when it is used.
 from abtest.tradeoff.record import findings, latest, record
-from abtest.tradeoff.results import Comparison, Tradeoff
-from abtest.tradeoff.run import tradeoff
-from abtest.tradeoff_spec import TradeoffSpec
 
+if TYPE_CHECKING:
+    from abtest.tradeoff.results import Comparison, Tradeoff
+    from abtest.tradeoff.run import tradeoff
+    from abtest.tradeoff_spec import TradeoffSpec
+
+_HOME = {
+    "Comparison": "abtest.tradeoff.results",
+    "Tradeoff": "abtest.tradeoff.results",
+    "TradeoffSpec": "abtest.tradeoff_spec",
+    "tradeoff": "abtest.tradeoff.run",
+}
 __all__ = ["Comparison", "Tradeoff", "TradeoffSpec", "findings", "latest", "record", "tradeoff"]
 
 
@@ -28,7 +38,16 @@ class _Callable(ModuleType):
     """Importing a part of this package must not hide the function of the same name behind the module."""
 
     def __call__(self, *args: Any, **named: Any) -> Tradeoff:
+        from abtest.tradeoff.run import tradeoff
+
         return tradeoff(*args, **named)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 sys.modules[__name__].__class__ = _Callable

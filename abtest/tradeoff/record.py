@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from abtest.analysis.times import parse_moment
 from abtest.results import Finding
 from abtest.spec import Experiment, canonical_json
 from abtest.store.store import Store
-from abtest.tradeoff.results import Tradeoff
+
+if TYPE_CHECKING:
+    from abtest.tradeoff.results import Tradeoff
 
 
 def record(store: Store, found: Tradeoff) -> None:

@@ -32,7 +32,7 @@ A_ROUND = 4
 NURSERY = """
 import os, signal, sys, time
 import abtest
-from abtest.cli.release import release_findings
+from abtest.release import release_findings
 from abtest.rollout import deliver, outbox, watch
 from abtest.rollout.watch_ticks import Watcher
 import abtest.rollout.actuators, abtest.ingest.registry, abtest.store.containers.registry, abtest.analysis.analyze

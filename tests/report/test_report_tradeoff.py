@@ -11,8 +11,8 @@ import pytest
 import report_samples as samples
 
 import abtest as ab
-from abtest.cli.release import release_findings
 from abtest.cli.reporting import entry_of
+from abtest.release import release_findings
 from abtest.report import build
 from abtest.report.html import render
 from abtest.store.store import Store

@@ -20,16 +20,8 @@ def build(context: Context) -> Sequence[Block]:
     if not found["versions"]:
         return [Paragraph(found["note"], "note")] if found["note"] else []
     heads = [
-        "arm",
-        "surface",
-        "version",
-        "id",
-        Column("calls", "right"),
-        Column("share", "right"),
-        "first call",
-        "last call",
-        "labels",
-    ]
+        "Arm, surface", "Version", Column("Calls", "right"), Column("Share", "right"), "First call", "Last call", "Labels",
+    ]  # fmt: skip
     whole = [v for v in found["versions"] if v["part_of"] is None]
     hidden = len(found["versions"]) - len(whole)
     notes = [f"and {len(whole) - _ROWS} more"] if len(whole) > _ROWS else []
@@ -47,8 +39,9 @@ def build(context: Context) -> Sequence[Block]:
 
 
 def _row(v: Mapping[str, Any]) -> list[Any]:
+    where = v["arm"] if v["surface"] is None else f"{v['arm']}, {v['surface']}"
     return [
-        v["arm"], v["surface"], shorten(v["words"], 60), v["short_id"], f"{v['calls']:,}", f"{100 * v['share']:.0f} %",
+        where, f"{shorten(v['words'], 60)} ({v['short_id']})", f"{v['calls']:,}", f"{100 * v['share']:.0f} %",
         format_time(v["first_seen"]), format_time(v["last_seen"]), ", ".join(v["labels"]) or None,
     ]  # fmt: skip
 
