@@ -118,6 +118,7 @@ path, db, columns = sys.argv[1:]
 read = f"read_json('{path}', format = 'newline_delimited', auto_detect = false, columns = {{{columns}}})"
 with duckdb.connect(db) as con:
     con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")  # it would be drawn on stdout
     con.execute(f"CREATE TABLE calls AS SELECT * FROM {read} LIMIT 0")
     start = time.perf_counter()
     rows = con.execute(f"INSERT INTO calls SELECT * FROM {read}").fetchone()[0]
