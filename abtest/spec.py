@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cached_property, reduce
 from itertools import pairwise
@@ -24,6 +23,7 @@ from abtest.metrics.prices import Prices, cost_tree, read_book
 from abtest.metrics.segments import Segment, check_levels, split_level
 from abtest.spec_command import CommandTarget
 from abtest.spec_errors import spec_error
+from abtest.spec_file import read_toml
 from abtest.spec_format import AnswerFormat
 from abtest.spec_policy import Freshness, Policy, check_policy
 from abtest.spec_shadow import Shadow, check_shadow
@@ -334,21 +334,9 @@ class Experiment(Strict):
     @classmethod
     def from_toml(cls, path: str | Path) -> Experiment:
         """Read an experiment file; raises SpecError with file, key and hint."""
-        file = Path(path)
-        try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SpecError("no such file", file=str(path), hint="`abtest init DIR` writes a starter file") from None
-        except IsADirectoryError:
-            raise SpecError("this is a folder, an experiment file is needed", file=str(path)) from None
-        except UnicodeDecodeError:
-            raise SpecError("not a text file", file=str(path), hint="an experiment file is TOML in UTF-8") from None
-        except OSError as error:
-            raise SpecError(f"cannot be read: {error.strerror}", file=str(path)) from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise SpecError(f"not TOML: {error}", file=str(path)) from None
-        experiment = cls._checked(data, str(path), file.parent, reread=True)
-        experiment._folder = file.parent  # noqa: SLF001 - our own; pydantic keeps private attributes out of the constructor
+        data = read_toml(path, kind="an experiment file", hint="`abtest init DIR` writes a starter file")
+        experiment = cls._checked(data, str(path), Path(path).parent, reread=True)
+        experiment._folder = Path(path).parent  # noqa: SLF001 - our own; pydantic keeps private attributes out of the constructor
         return experiment
 
     @classmethod

@@ -6,7 +6,6 @@ segments read as in an experiment file.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +22,7 @@ from abtest.metrics.prices import Prices, cost_tree, read_book
 from abtest.metrics.segments import Segment
 from abtest.spec import Alpha, AnyMetric, ArmManifest, Identifier, canonical_sha256
 from abtest.spec_errors import spec_error
+from abtest.spec_file import read_toml
 
 Technique = Literal["prompt", "many_shot", "rag", "fine_tune"]
 Money = Annotated[FiniteFloat, Field(ge=0, le=1e12, description="USD")]
@@ -280,20 +280,8 @@ class TradeoffSpec(Strict):
     @classmethod
     def from_toml(cls, path: str | Path) -> TradeoffSpec:
         """Read a tradeoff file; raises SpecError with file, key and hint."""
-        file = Path(path)
-        try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SpecError("no such file", file=str(path), hint="`abtest tradeoff --example` prints one") from None
-        except IsADirectoryError:
-            raise SpecError("this is a folder, a tradeoff file is needed", file=str(path)) from None
-        except UnicodeDecodeError:
-            raise SpecError("not a text file", file=str(path), hint="a tradeoff file is TOML in UTF-8") from None
-        except OSError as error:
-            raise SpecError(f"cannot be read: {error.strerror}", file=str(path)) from None
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise SpecError(f"not TOML: {error}", file=str(path)) from None
-        return cls._checked(data, str(path), file.parent)
+        data = read_toml(path, kind="a tradeoff file", hint="`abtest tradeoff --example` prints one")
+        return cls._checked(data, str(path), Path(path).parent)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TradeoffSpec:

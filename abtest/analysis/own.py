@@ -27,8 +27,8 @@ def source(store: Store, scan: Scan, old: State | None) -> str | None:
     if known:
         few = own_calls.newer(engine, known, scan.max_file) <= LIMIT
     else:
-        total, mine = own_calls.sizes(engine, [scan])
-        few = total >= WORTH_IT and mine.get(scan.experiment, 0) <= min(LIMIT, PART * total)
+        total = own_calls.total(engine)
+        few = total >= WORTH_IT and own_calls.sizes(engine, [scan]).get(scan.experiment, 0) <= min(LIMIT, PART * total)
     return own_calls.copy(engine, ALONE, [(scan, known)]).table if few else None
 
 

@@ -136,8 +136,19 @@ def scan_now(
 ) -> Scan:
     """Return what the experiment asks of the logs as they are: with what they hold, and how they tell arms apart."""
     scan = scan_of(experiment, strata, as_of_us=as_of_us, max_file=max_file)
+    return as_logged(engine, scan, by_manifest=manifests_differ(experiment))
+
+
+def as_logged(engine: Engine, scan: Scan, *, by_manifest: bool) -> Scan:
+    """Return a scan with what the store holds, and how its calls tell their arm.
+
+    Args:
+        engine: Where to look.
+        scan: What is asked.
+        by_manifest: What a call ran may tell its arm; it does where no row of the logs names one.
+    """
     scan = scan.at(facts=facts_of(engine, scan))
-    if _manifests_differ(experiment) and not engine.rows(*scan.arms_in_logs())[0]["n"]:
+    if by_manifest and not engine.rows(*scan.arms_in_logs())[0]["n"]:
         return scan.at(derive_arms=True)
     return scan
 
@@ -211,6 +222,7 @@ def _misfit(engine: Engine, experiment: Experiment, scan: Scan, error: duckdb.Er
     return SpecError(f"the filter does not fit its columns: {str(error).splitlines()[0]}", key="population.where")
 
 
-def _manifests_differ(experiment: Experiment) -> bool:
+def manifests_differ(experiment: Experiment) -> bool:
+    """Return whether the spec says of every arm what it runs, and no two arms run the same."""
     declared = [tuple(sorted(m.declared.items())) for m in experiment.arms.values() if m.declared]
     return len(declared) == len(experiment.arm_names) == len(set(declared))

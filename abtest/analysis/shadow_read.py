@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from abtest.analysis.evidence import strata_of
-from abtest.analysis.read import facts_of, scan_of
+from abtest.analysis.read import as_logged, manifests_differ, scan_of
 from abtest.analysis.shadow_constants import freeze, limits_of, shadow_name
 from abtest.analysis.shadow_plan import Item, Plan, plan_of
 from abtest.analysis.shadow_score import Flags, PairSums, design_effect
@@ -273,16 +273,7 @@ def _scan_of(engine: Engine, experiment: Experiment, plan: Plan, as_of_us: int, 
     scan = scan_of(experiment, strata_of(experiment, as_of_us, ()), as_of_us=as_of_us, max_file=max_file)
     start = to_us(experiment.start) if experiment.start else 0
     scan = scan.at(start_us=start, stage_starts_us=(), measures=tuple(m.measure for m in plan.measures))
-    scan = scan.at(facts=facts_of(engine, scan))
-    if manifests_differ(experiment) and not engine.rows(*scan.arms_in_logs())[0]["n"]:
-        scan = scan.at(derive_arms=True)
-    return scan
-
-
-def manifests_differ(experiment: Experiment) -> bool:
-    """Return whether the spec says of every arm what it runs, and no two arms run the same."""
-    declared = [tuple(sorted(m.declared.items())) for m in experiment.arms.values() if m.declared]
-    return len(declared) == len(experiment.arm_names) == len(set(declared))
+    return as_logged(engine, scan, by_manifest=manifests_differ(experiment))
 
 
 def can_bet(plan: Plan, item: Item) -> bool:

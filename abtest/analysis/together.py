@@ -55,7 +55,7 @@ def together(
 def _plans(store: Store, experiments: Sequence[Experiment], as_of_us: int, newest_us: int, series: bool) -> list[_Plan]:
     engine, last = store.engine, store.last_file()
     scans = [scan_now(engine, e, strata_of(e, as_of_us), as_of_us=as_of_us, max_file=last) for e in experiments]
-    _, mine = own_calls.sizes(engine, scans)
+    mine = own_calls.sizes(engine, scans)
     plans: list[_Plan] = []
     for experiment, scan in zip(experiments, scans, strict=True):
         calls = mine.get(experiment.id, 0)

@@ -7,7 +7,7 @@ equal and not different; vectors can still tell (`abtest.lineage.index_probes`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -273,8 +273,3 @@ def _at(us: int) -> str:
 
 def _error(code: str, message: str) -> Finding:
     return Finding(code, "error", None, message)
-
-
-def by_index(manifests: Sequence[Manifest]) -> Mapping[str | None, Manifest]:
-    """Return the manifests by the name of their index."""
-    return {m.index_id: m for m in manifests}

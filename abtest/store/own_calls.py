@@ -70,10 +70,14 @@ def copy(engine: Engine, table: str, wanted: Sequence[tuple[Scan, Since]]) -> Ow
     return OwnCalls(table, {scan.experiment: since for scan, since in wanted}, as_of, wanted[0][0].max_file, columns)
 
 
-def sizes(engine: Engine, scans: Sequence[Scan]) -> tuple[int, dict[str, int]]:
-    """Return how many calls the store has, and how many of them name each of these experiments."""
-    total = int(engine.rows("select count(*) as n from interaction")[0]["n"])
-    return total, {str(row["experiment_id"]): int(row["calls"]) for row in engine.rows(*sizes_query(scans))}
+def total(engine: Engine) -> int:
+    """Return how many calls the store has; it knows without looking at them."""
+    return int(engine.rows("select count(*) as n from interaction")[0]["n"])
+
+
+def sizes(engine: Engine, scans: Sequence[Scan]) -> dict[str, int]:
+    """Return how many calls of the store name each of these experiments."""
+    return {str(row["experiment_id"]): int(row["calls"]) for row in engine.rows(*sizes_query(scans))}
 
 
 def sizes_query(scans: Sequence[Scan]) -> Query:

@@ -245,17 +245,13 @@ class Scan:
         return f"{single}\nunion all\n{several}"
 
     def _select(self, params: Params, columns: Sequence[str], *, scored: bool, more: str) -> str:
-        joins, belongs = "", ["i.experiment_id = $experiment"]
+        joins, belongs = self.assigned_join, ["i.experiment_id = $experiment"]
         if self.facts.assignments:
-            joins = (
-                f"\nleft join assigned a on a.unit_id = {self.unit_key} and a.from_us <= i.ts_us"
-                " and (a.until_us is null or i.ts_us < a.until_us)"
-            )
             belongs.append("a.variant is not null")
         if scored:
             joins += "\nleft join scored s on s.interaction_id = i.interaction_id"
         if self.derive_arms:
-            belongs += [f"({self._manifest_condition(arm, params)})" for arm in self.manifests]
+            belongs += [f"({self.manifest_condition(arm, params)})" for arm in self.manifests]
         if self.units is not None:
             more += f'\n  and {self.unit_key} in (select unit_id from "{self.units}")'
         if self.without is not None:
@@ -304,6 +300,16 @@ class Scan:
             "request": 'coalesce(i."request_id", i."interaction_id")',
         }[self.unit]
 
+    @property
+    def assigned_join(self) -> str:
+        """Return the join with what the unit was assigned at that moment; empty where nobody was."""
+        if not self.facts.assignments:
+            return ""
+        return (
+            f"\nleft join assigned a on a.unit_id = {self.unit_key} and a.from_us <= i.ts_us"
+            " and (a.until_us is null or i.ts_us < a.until_us)"
+        )
+
     def arm(self, params: Params) -> str:
         """Return the expression of a row's arm."""
         cases = ["when i.experiment_id = $experiment and i.variant is not null then i.variant"]
@@ -313,7 +319,7 @@ class Scan:
             return "i.variant"  # every row is of the experiment
         if self.derive_arms:
             cases += [
-                f"when {self._manifest_condition(arm, params)} then {params.bind('arm', arm)}" for arm in self.manifests
+                f"when {self.manifest_condition(arm, params)} then {params.bind('arm', arm)}" for arm in self.manifests
             ]
         return f"case {' '.join(cases)} end"
 
@@ -338,7 +344,8 @@ class Scan:
         read = frozenset().union(*(m.columns for m in self.measures)) if self.measures else frozenset[str]()
         return read | self.extra | (self.where.columns if self.where else frozenset[str]())
 
-    def _manifest_condition(self, arm: str, params: Params) -> str:
+    def manifest_condition(self, arm: str, params: Params) -> str:
+        """Return the condition that a call ran what the spec says an arm runs."""
         fields = self.manifests[arm]
         return " and ".join(f'i."{name}" = {params.bind("manifest", value)}' for name, value in sorted(fields.items()))
 

@@ -114,7 +114,7 @@ class ShadowQueries:
         if self.by_manifest:
             # A gateway's copy of a request carries the names of the one that was seen; what it ran tells it apart.
             cases += [
-                f"when not i.exposed and {self._ran(arm, params)} then {params.bind('arm', arm)}"
+                f"when not i.exposed and ({self.scan.manifest_condition(arm, params)}) then {params.bind('arm', arm)}"
                 for arm in (self.treatment, self.control)
             ]
             cases.append("when not i.exposed then cast(null as varchar)")
@@ -123,17 +123,8 @@ class ShadowQueries:
             cases.append(f"when not i.exposed then case when {own} and i.repeat is not null then i.variant end")
         return f"case {' '.join(cases)} else {seen} end"
 
-    def _ran(self, arm: str, params: Params) -> str:
-        fields = sorted(self.scan.manifests[arm].items())
-        return "(" + " and ".join(f'i."{name}" = {params.bind("manifest", value)}' for name, value in fields) + ")"
-
     def _calls(self, params: Params, columns: Iterable[str], more_conditions: str = "") -> str:
-        scan, joins = self.scan, ""
-        if scan.facts.assignments:
-            joins = (
-                f"\nleft join assigned a on a.unit_id = {scan.unit_key} and a.from_us <= i.ts_us"
-                " and (a.until_us is null or i.ts_us < a.until_us)"
-            )
+        scan = self.scan
         named = not (scan.facts.assignments or scan.derive_arms or self.by_manifest)
         where = f"({scan.where.sql('i')})" if scan.where else "true"
         keys = [
@@ -141,7 +132,7 @@ class ShadowQueries:
             "i.ts_us", "case when i.exposed then 0 else 1 end as silent", f"case when {where} then 1 else 0 end as in_population",
         ]  # fmt: skip
         return fill(
-            "shadow_call", columns=", ".join([*keys, *columns]), interaction=scan.interaction(), joins=joins,
+            "shadow_call", columns=", ".join([*keys, *columns]), interaction=scan.interaction(), joins=scan.assigned_join,
             belongs="\n  and i.experiment_id = $experiment" if named else "", more=more_conditions,
         )  # fmt: skip
 

@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 import duckdb
 
+from abtest.analysis.read import as_logged
+from abtest.analysis.tables import prepare
 from abtest.analysis.times import to_us
 from abtest.errors import SpecError
 from abtest.metrics.base import MONEY_SCALE, Measure, MetricSpec
 from abtest.metrics.expressions import parse
 from abtest.metrics.quantile import QuantileMetric
 from abtest.store.engines.base import Engine
-from abtest.store.query import Facts, Params, Query, Scan, fill, query
+from abtest.store.query import Params, Query, Scan, fill, query
 from abtest.store.rows import fixed, number
 from abtest.store.store import Store
 from abtest.tradeoff.moments import Sides
@@ -76,12 +78,8 @@ class Reader:
         self.spec = spec
         self.metrics: list[MetricSpec] = list(spec.metrics)
         self.measures: list[Measure] = [*(m.measure() for m in self.metrics), _format_measure()]
-        self.scan = _scan(spec, self.measures, as_of_us, max_file)
-        params = {"experiment": self.scan.experiment, "max_file": max_file, "as_of": self.scan.as_of_us}
-        facts = Facts(**{name: bool(n) for name, n in self.engine.rows(fill("facts"), params)[0].items()})
-        self.scan = self.scan.at(facts=facts)
-        if self.scan.manifests and not self.engine.rows(*self.scan.arms_in_logs())[0]["n"]:
-            self.scan = self.scan.at(derive_arms=True)
+        asked = _scan(spec, self.measures, as_of_us, max_file)
+        self.scan = as_logged(self.engine, asked, by_manifest=bool(asked.manifests))
         self.params = self.scan.params()
         self.arms = self.params.bind_all("arm", spec.arms)
         try:
@@ -94,10 +92,7 @@ class Reader:
     # -- requests ------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        if self.scan.facts.assignments:
-            self.engine.keep("assigned", *self.scan.assigned())
-        if self.scan.scored and self.scan.facts.scores:
-            self.engine.keep("scored", *self.scan.score_table())
+        prepare(self.engine, self.scan)
         self.engine.keep("tradeoff_request", *self.request())
         self.engine.keep("tradeoff_crossed", *self.query("tradeoff_crossed", arms=self.arms))
 
@@ -138,17 +133,13 @@ class Reader:
         read |= self.spec.cost().columns | self.spec.category().columns
         columns = [f'i."{c}"' for c in sorted(read)]
         columns += [f"{self.spec.level_sql(s)} as segment{k}" for k, s in enumerate(self.spec.segments)]
-        joins, belongs = "", ["i.experiment_id = $experiment"]
+        belongs = ["i.experiment_id = $experiment"]
         if scan.facts.assignments:
-            joins = (
-                f"\nleft join assigned a on a.unit_id = {scan.unit_key} and a.from_us <= i.ts_us"
-                " and (a.until_us is null or i.ts_us < a.until_us)"
-            )
             belongs.append("a.variant is not null")
         if scan.derive_arms:
             belongs.append("1 = 1")  # the arm's manifest decides
         return fill(
-            "tradeoff_call", unit=scan.unit_key, arm=scan.arm(self.params), interaction=scan.interaction(), joins=joins,
+            "tradeoff_call", unit=scan.unit_key, arm=scan.arm(self.params), interaction=scan.interaction(), joins=scan.assigned_join,
             columns="".join(f", {c}" for c in columns), belongs=f"({' or '.join(belongs)})",
             where=f"({scan.where.sql('i')})" if scan.where else "true",
         )  # fmt: skip

@@ -133,7 +133,7 @@ def test_batches_are_bounded(
 ) -> None:
     experiments, records = several()
     store = make_store(records)
-    _, calls = own_calls.sizes(store.engine, [read(store, e).scan for e in experiments])
+    calls = own_calls.sizes(store.engine, [read(store, e).scan for e in experiments])
     copied.clear()
     first = calls[experiments[0].id] + calls[experiments[1].id]
     monkeypatch.setattr(together_module, "LIMIT", first + calls[experiments[2].id] - 1)
